@@ -1,0 +1,121 @@
+"""From options to where source and detector stand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from DeepDRRLogic.cli.options import PositionOptions
+
+if TYPE_CHECKING:
+    from DeepDRRLogic.carm import CArm
+    from DeepDRRLogic.collimator import Collimator
+    from DeepDRRLogic.geometry import Camera
+
+
+@dataclass(frozen=True)
+class Position:
+    """The camera, the field its detector has by nature, a word for file names, and the C-arm if any."""
+
+    camera: Camera
+    collimator: Collimator | None
+    label: str
+    carm: CArm | None
+
+    def metadata(self) -> dict[str, Any]:
+        """What the image says of the C-arm that took it."""
+        return {} if self.carm is None else {"carm": asdict(self.carm)}
+
+
+def place(options: PositionOptions, center_ras: Any) -> Position:
+    """The camera that the options describe, around the middle of the CT where no isocentre is given."""
+    if options.camera is not None:
+        return Position(_camera_of_sidecar(options.camera), None, options.camera.name.split(".")[0], None)
+    from DeepDRRLogic.carm import CArm
+
+    isocenter = options.isocenter if options.isocenter is not None else tuple(float(x) for x in center_ras)
+    changes: dict[str, Any] = {
+        "isocenter_ras_mm": isocenter,
+        "roll_deg": options.roll,
+        "on_limit": "warn" if options.ignore_limits else "raise",
+        "source_to_detector_mm": options.source_detector_mm,
+        "source_to_isocenter_mm": options.source_isocenter_mm,
+        "pixel_pitch_mm": options.pixel_mm,
+    }
+    size = None if options.size is None else parse_size(options.size)
+    carm = CArm.preset(
+        options.preset, **{name: value for name, value in changes.items() if value is not None}
+    )
+    primary, secondary = angles_deg(options, (carm.primary_angle_deg, carm.secondary_angle_deg))
+    carm = carm.with_angles(primary, secondary)
+    if size is not None and options.pixel_mm is not None:
+        carm = carm.at(width=size[0], height=size[1] or size[0])
+    camera = carm.camera()
+    if size is not None and options.pixel_mm is None:
+        camera = camera.resampled(*_same_aspect(size, camera))
+    return Position(camera, carm.field_collimator(), _view_label(options), carm)
+
+
+def angles_deg(options: PositionOptions, at_rest: tuple[float, float]) -> tuple[float, float]:
+    """Primary and secondary angle of the named view, or of the C-arm at rest, where no angle is given."""
+    from DeepDRRLogic.carm_presets import view_angles_deg
+
+    primary, secondary = at_rest if options.view is None else view_angles_deg(options.view)
+    chosen = _one_of(options, "primary", "lao", "rao"), _one_of(options, "secondary", "cran", "caud")
+    return (primary if chosen[0] is None else chosen[0]), (secondary if chosen[1] is None else chosen[1])
+
+
+def _one_of(options: PositionOptions, direct: str, positive: str, negative: str) -> float | None:
+    given = [name for name in (direct, positive, negative) if getattr(options, name) is not None]
+    if len(given) > 1:
+        raise ValueError(
+            f"{' and '.join('--' + name for name in given)} say the same angle; give one of them."
+        )
+    if not given:
+        return None
+    angle = float(getattr(options, given[0]))
+    return -angle if given[0] == negative else angle
+
+
+def parse_size(text: str) -> tuple[int, int | None]:
+    """Width and height from "620x480", or the width and None from "620"."""
+    width, _, height = text.lower().partition("x")
+    try:
+        size = int(width), int(height) if height else None
+    except ValueError:
+        size = 0, None
+    if size[0] < 1 or (size[1] is not None and size[1] < 1):
+        raise ValueError(f"--size is {text!r}; give pixels such as 620x480 or 512.")
+    return size
+
+
+def _same_aspect(size: tuple[int, int | None], camera: Camera) -> tuple[int, int]:
+    width, height = size
+    natural = max(1, round(width * camera.height / camera.width))
+    if height is not None and abs(height - natural) > 1:
+        raise ValueError(
+            f"--size {width}x{height} would squeeze the detector's {camera.width}×{camera.height} pixels; "
+            f"give --size {width}x{natural}, or --pixel-mm for a detector of another shape."
+        )
+    return width, height or natural
+
+
+def _view_label(options: PositionOptions) -> str:
+    angles = [
+        f"{name}{getattr(options, name):g}"
+        for name in ("primary", "lao", "rao", "secondary", "cran", "caud")
+        if getattr(options, name) is not None
+    ]
+    return "_".join(([options.view] if options.view else []) + angles) or "rest"
+
+
+def _camera_of_sidecar(path: Path) -> Camera:
+    from DeepDRRLogic.geometry import Camera
+
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Camera.from_dict(values.get("camera", values))
+    except (AttributeError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} holds no camera; give the .json file that lies beside an image.") from error

@@ -1,0 +1,87 @@
+"""`deepdrr render`: one exposure, in as many formats as are asked for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from DeepDRRLogic.cli import scene
+from DeepDRRLogic.cli.console import Console
+from DeepDRRLogic.cli.options import (
+    ExposureOptions,
+    PatientOptions,
+    PictureOptions,
+    PositionOptions,
+    RunOptions,
+)
+from DeepDRRLogic.cli.position import place
+
+
+@dataclass(frozen=True)
+class RenderOutput:
+    """Where the image goes."""
+
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File, may be repeated: .png picture, .tif or .nrrd float values, .npz everything. "
+            "A sidecar .json is written beside.",
+            show_default="named after CT and view, .png",
+        ),
+    ] = None
+    bits: Annotated[int, typer.Option("--bits", help="Depth of a .png, 8 or 16.")] = 16
+    save_area_densities: Annotated[
+        bool, typer.Option("--save-area-densities", help="Also write g/cm² per material as a .nrrd.")
+    ] = False
+
+
+def render(
+    patient: PatientOptions,
+    position: PositionOptions,
+    exposure: ExposureOptions,
+    picture: PictureOptions,
+    output: RenderOutput,
+    run: RunOptions,
+) -> None:
+    """Make one X-ray image from a CT."""
+    from DeepDRRLogic.image_io import require_image_path
+
+    console = Console(run.quiet)
+    # All that can be checked without the CT is checked before it is read.
+    settings = scene.display_settings(picture, None)
+    bits = _bits(output.bits)
+    for path in output.output or ():
+        require_image_path(path)
+    who = scene.patient(patient, console)
+    where = place(position, who.volume.center_ras)
+    settings = scene.display_settings(picture, where.collimator)
+    paths = output.output or [Path(f"{who.label}_{where.label}.png")]
+
+    with console.busy("Preparing"):
+        simulator = scene.simulator(who, where.camera, exposure, run)
+    started = time.perf_counter()
+    with console.busy("Exposing"):
+        image = simulator(where.camera, exposure.seed, where.metadata())
+    seconds = time.perf_counter() - started
+    console.remark(f"{where.camera.width}×{where.camera.height} pixels in {seconds:.2f} s")
+    for path in paths:
+        image.save(path, settings=settings, quantity="log" if picture.log else "signal", bits=bits)
+        console.wrote(path)
+    if output.save_area_densities:
+        beside = paths[0].with_name(f"{paths[0].stem}_area_densities.nrrd")
+        image.save(beside, quantity="area_densities")
+        console.wrote(beside)
+
+
+def _bits(bits: int) -> Literal[8, 16]:
+    if bits == 8:
+        return 8
+    if bits == 16:
+        return 16
+    raise ValueError(f"--bits is {bits}; give 8 or 16.")

@@ -1,0 +1,188 @@
+"""From options to the objects of the simulator: patient, camera, X-ray source and presentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from DeepDRRLogic.cli.options import (
+    ExposureOptions,
+    PatientOptions,
+    PictureOptions,
+    RunOptions,
+)
+
+if TYPE_CHECKING:
+    from DeepDRRLogic.cli.console import Console
+    from DeepDRRLogic.collimator import Collimator
+    from DeepDRRLogic.display import DisplaySettings
+    from DeepDRRLogic.geometry import Camera
+    from DeepDRRLogic.phantom import Phantom
+    from DeepDRRLogic.simulator import XRaySimulator
+    from DeepDRRLogic.spectrum import Spectrum
+    from DeepDRRLogic.volume import CTVolume, MaterialLabels, MaterialVolume
+
+PHANTOM = "phantom"
+DEFAULT_PHOTONS = 5e5
+
+
+class VolumeOptions(Protocol):
+    """The options that say how a CT is read."""
+
+    @property
+    def series(self) -> str | None: ...
+    @property
+    def hu_offset(self) -> float | None: ...
+    @property
+    def phantom_spacing(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Patient:
+    """The volume to be X-rayed, the word its files are named after, and where it came from."""
+
+    volume: MaterialVolume
+    label: str
+    origin: dict[str, Any]
+
+
+def read_ct(ct: str, options: VolumeOptions) -> tuple[CTVolume, MaterialLabels | None]:
+    """The CT at a path, or the phantom with its materials; a file of that name is "./phantom"."""
+    if is_phantom(ct):
+        body = _phantom(ct.split(":")[1:], options.phantom_spacing)
+        return body.ct, body.labels
+    from DeepDRRLogic.volume import CTVolume
+
+    return CTVolume.read(ct, options.series, hu_offset=options.hu_offset), None
+
+
+def _phantom(words: Sequence[str], spacing_mm: float) -> Phantom:
+    """The phantom of "phantom:REGION:SEED", each part optional."""
+    from DeepDRRLogic.phantom import phantom
+
+    region = next((word for word in words if not word.isdecimal()), "torso")
+    seed = next((int(word) for word in words if word.isdecimal()), 0)
+    return phantom(seed, spacing_mm, region=region)
+
+
+def is_phantom(ct: str) -> bool:
+    """Whether the word stands for the embedded phantom."""
+    return ct.split(":")[0] == PHANTOM
+
+
+def label_of(ct: str) -> str:
+    """A word for file names: the CT's own without its suffixes."""
+    if is_phantom(ct):
+        return ct.replace(":", "_")
+    name = Path(ct).resolve().name
+    for suffix in (".gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def patient(options: PatientOptions, console: Console) -> Patient:
+    """Read the CT and decompose it into materials."""
+    from DeepDRRLogic.volume import MaterialVolume
+
+    with console.busy("Reading the CT"):
+        ct, known = read_ct(options.ct, options)
+    for note in ct.notes:
+        console.remark(note)
+    with console.busy("Separating materials"):
+        labels = _labels(ct, known, options)
+        energy = {} if options.ct_energy_kev is None else {"ct_effective_energy_kev": options.ct_energy_kev}
+        volume = MaterialVolume.from_ct(ct, labels, **energy)
+    source = options.ct if is_phantom(options.ct) else str(Path(options.ct).resolve())
+    origin = {
+        "source": source,
+        "name": ct.name,
+        "shape_kji": list(ct.shape),
+        "ras_from_ijk": ct.ras_from_ijk.tolist(),
+        "notes": list(ct.notes),
+        "options": {name: value and str(value) for name, value in asdict(options).items()},
+    }
+    return Patient(volume, label_of(options.ct), origin)
+
+
+def _labels(ct: CTVolume, known: MaterialLabels | None, options: PatientOptions) -> MaterialLabels:
+    if options.segmentation is not None:
+        from DeepDRRLogic.segmentation import read_segmentation
+
+        return read_segmentation(options.segmentation).resampled(ct)
+    limits = thresholds(options.air_max_hu, options.bone_min_hu)
+    if known is not None and not limits:
+        return known
+    from DeepDRRLogic.segmentation import segment_by_thresholds
+
+    return segment_by_thresholds(ct, **limits)
+
+
+def thresholds(air_max_hu: float | None, bone_min_hu: float | None) -> dict[str, Any]:
+    """The thresholds that were given, by the names that the segmentation has for them."""
+    given = {"air_max_hu": air_max_hu, "bone_min_hu": bone_min_hu}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def spectrum_of(kv: float, filter_mm: float | None, copper_mm: float) -> Spectrum:
+    """The tube's spectrum: from the package where voltage and filtration are usual, else computed."""
+    from DeepDRRLogic.spectrum import Spectrum
+
+    if filter_mm is None and copper_mm == 0:
+        return Spectrum.for_kvp(kv)
+    return Spectrum.tube(kv, aluminium_mm=filter_mm, copper_mm=copper_mm)
+
+
+def simulator(who: Patient, camera: Camera, exposure: ExposureOptions, run: RunOptions) -> XRaySimulator:
+    """The simulator for this patient and exposure; the camera is where --mas is turned into photons."""
+    from DeepDRRLogic.detector import detector
+    from DeepDRRLogic.simulator import XRaySimulator
+
+    spectrum = spectrum_of(exposure.kv, exposure.filter_mm, exposure.copper_mm)
+    return XRaySimulator(
+        who.volume,
+        spectrum=spectrum,
+        detector=detector(exposure.detector),
+        photons_per_pixel=photons_per_pixel(exposure, spectrum, camera),
+        noise="detector" if exposure.noise else None,
+        device=run.device,
+        threads=run.threads,
+        metadata={"patient": who.origin},
+    )
+
+
+def photons_per_pixel(exposure: ExposureOptions, spectrum: Spectrum, camera: Camera) -> float:
+    """N0 as given, or from the tube load, the pixel's area and the distance."""
+    if exposure.mas is None:
+        return DEFAULT_PHOTONS if exposure.photons is None else exposure.photons
+    if exposure.photons is not None:
+        raise ValueError("--photons and --mas both set the photon number; give one of them.")
+    pitch_u, pitch_v = camera.pixel_pitch_mm
+    return spectrum.photons_per_pixel(exposure.mas, pitch_u * pitch_v, camera.source_to_detector_mm)
+
+
+def display_settings(options: PictureOptions, natural_field: Collimator | None) -> DisplaySettings:
+    """The presentation; without a collimator of its own the picture has the field of the detector."""
+    from DeepDRRLogic.collimator import parse_collimator
+    from DeepDRRLogic.display import DisplaySettings, Polarity
+
+    polarity: Polarity = options.polarity  # type: ignore[assignment]  # checked by DisplaySettings
+    return DisplaySettings(
+        log=options.log,
+        window=_window(options.window),
+        polarity=polarity,
+        flip_horizontal=options.flip_horizontal,
+        flip_vertical=options.flip_vertical,
+        collimator=natural_field if options.collimator is None else parse_collimator(options.collimator),
+    )
+
+
+def _window(text: str) -> tuple[float, float] | str:
+    center, comma, width = text.partition(",")
+    if not comma:
+        return text
+    try:
+        return float(center), float(width)
+    except ValueError as error:
+        raise ValueError(f"--window is {text!r}; give a name, or CENTER,WIDTH as in 4,8.") from error

@@ -1,0 +1,63 @@
+"""`deepdrr segment`: the materials of a CT as a segmentation that 3D Slicer opens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from DeepDRRLogic.cli import scene
+from DeepDRRLogic.cli.console import Console
+from DeepDRRLogic.cli.options import (
+    DEFAULT_PHANTOM_SPACING_MM,
+    AirMaxHu,
+    BoneMinHu,
+    CtArgument,
+    HuOffset,
+    PhantomSpacing,
+    Quiet,
+    Series,
+)
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """The CT, the method and where the result goes."""
+
+    ct: CtArgument
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A .seg.nrrd.", show_default="named after the CT"),
+    ] = None
+    method: Annotated[str, typer.Option("--method", help="threshold.")] = "threshold"
+    air_max_hu: AirMaxHu = None
+    bone_min_hu: BoneMinHu = None
+    series: Series = None
+    hu_offset: HuOffset = None
+    phantom_spacing: PhantomSpacing = DEFAULT_PHANTOM_SPACING_MM
+    quiet: Quiet = False
+
+
+def segment(options: SegmentOptions) -> None:
+    """Separate a CT into materials and write them as a segmentation."""
+    from DeepDRRLogic.files import require_writable_place
+    from DeepDRRLogic.segmentation import segment as segment_ct
+    from DeepDRRLogic.segmentation import write_segmentation
+
+    console = Console(options.quiet)
+    path = options.output or Path(f"{scene.label_of(options.ct)}.seg.nrrd")
+    if not path.name.lower().endswith(".seg.nrrd"):
+        raise ValueError(
+            f"{path} does not end in .seg.nrrd, the name by which 3D Slicer knows a segmentation."
+        )
+    require_writable_place(path)
+    with console.busy("Reading the CT"):
+        ct, _ = scene.read_ct(options.ct, options)
+    with console.busy("Separating materials"):
+        labels = segment_ct(ct, options.method, **scene.thresholds(options.air_max_hu, options.bone_min_hu))
+    write_segmentation(labels, path)
+    for number, material in enumerate(labels.materials):
+        console.remark(f"{material.name:>15}: {(labels.labels == number).mean():6.1%} of the voxels")
+    console.wrote(path)

@@ -1,0 +1,160 @@
+"""`deepdrr sweep`: the C-arm travels along an orbit; its frames become PNGs and a moving picture."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from DeepDRRLogic.cli import scene
+from DeepDRRLogic.cli.console import Console
+from DeepDRRLogic.cli.options import (
+    ExposureOptions,
+    PatientOptions,
+    PictureOptions,
+    PositionOptions,
+    RunOptions,
+)
+from DeepDRRLogic.cli.position import Position, place
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from DeepDRRLogic.display import DisplaySettings
+    from DeepDRRLogic.geometry import Camera
+    from DeepDRRLogic.simulator import XRaySimulator
+
+MOVIE_SUFFIXES = (".gif", ".mp4")
+_WIDEST_BY_DEFAULT = 512
+_PREVIEWS = 5
+_PREVIEW_WIDTH = 96
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """The orbit and where its frames go."""
+
+    start: Annotated[float, typer.Option("--from", help="First angle in degrees.")] = -90.0
+    stop: Annotated[float, typer.Option("--to", help="Last angle in degrees.")] = 90.0
+    frames: Annotated[int, typer.Option("--frames", help="Number of frames.", min=2)] = 61
+    axis: Annotated[str, typer.Option("--axis", help="The angle that changes: primary or secondary.")] = (
+        "primary"
+    )
+    fps: Annotated[float, typer.Option("--fps", help="Frames per second.")] = 15.0
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="A .gif or .mp4, or a folder for one PNG per frame and a movie."),
+    ] = Path("sweep.gif")
+    movie: Annotated[str, typer.Option("--movie", help="Movie in the folder: gif, mp4 or none.")] = "gif"
+
+
+def sweep(
+    patient: PatientOptions,
+    sweep: SweepOptions,
+    position: PositionOptions,
+    exposure: ExposureOptions,
+    picture: PictureOptions,
+    run: RunOptions,
+) -> None:
+    """Turn the C-arm around the patient: one PNG per frame, and an animated GIF or an MP4.
+
+    The window is the same in all frames. Without --size the pictures are at most 512 pixels wide.
+    """
+    from DeepDRRLogic.animation import write_animation
+
+    console = Console(run.quiet)
+    folder, movie = _targets(sweep)
+    scene.display_settings(picture, None)
+    who = scene.patient(patient, console)
+    positions = _positions(sweep, position, who.volume.center_ras)
+    cameras = [where.camera for where in positions]
+    with console.busy("Preparing"):
+        simulator = scene.simulator(who, positions[0].camera, exposure, run)
+        settings = _common_window(
+            simulator, cameras, scene.display_settings(picture, positions[0].collimator)
+        )
+
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(console.progress("Exposing", len(cameras)))
+        images = simulator.render_many(
+            cameras, seed=exposure.seed, progress=lambda done, total: progress(done)
+        )
+        frames = _frames(images, settings, folder, console)
+        if movie is None:
+            for _ in frames:
+                pass
+        else:
+            write_animation(frames, movie, sweep.fps)
+    if movie is not None:
+        console.wrote(movie)
+
+
+def _targets(options: SweepOptions) -> tuple[Path | None, Path | None]:
+    """The folder for PNGs and the movie, either None where it is not wanted; the folder is made here."""
+    from DeepDRRLogic.animation import require_movie_path
+
+    if options.output.suffix.lower() in MOVIE_SUFFIXES:
+        require_movie_path(options.output, options.fps)
+        return None, options.output
+    if options.movie not in ("gif", "mp4", "none"):
+        raise ValueError(f"--movie is {options.movie!r}; give gif, mp4 or none.")
+    if options.output.suffix:
+        raise ValueError(f"{options.output} is neither a .gif nor an .mp4; a folder for PNGs has no suffix.")
+    if not options.output.parent.is_dir():
+        raise ValueError(f"The folder {options.output.parent} does not exist; create it first.")
+    options.output.mkdir(exist_ok=True)
+    movie = None if options.movie == "none" else options.output / f"sweep.{options.movie}"
+    if movie is not None:
+        require_movie_path(movie, options.fps)
+    return options.output, movie
+
+
+def _positions(options: SweepOptions, start: PositionOptions, center_ras: Any) -> list[Position]:
+    if options.axis not in ("primary", "secondary"):
+        raise ValueError(f"--axis is {options.axis!r}; give primary or secondary.")
+    turning = ("primary", "lao", "rao") if options.axis == "primary" else ("secondary", "cran", "caud")
+    doubled = [f"--{name}" for name in turning if getattr(start, name) is not None]
+    if doubled or start.camera is not None:
+        culprit = doubled[0] if doubled else "--camera"
+        raise ValueError(f"{culprit} fixes the angle that the sweep changes; use --from and --to.")
+    step = (options.stop - options.start) / (options.frames - 1)
+    angles = [options.start + number * step for number in range(options.frames)]
+    changes: list[dict[str, Any]] = [{options.axis: angle} for angle in angles]
+    first = place(replace(start, **changes[0]), center_ras)
+    if start.size is None and start.pixel_mm is None and first.camera.width > _WIDEST_BY_DEFAULT:
+        start = replace(start, size=str(_WIDEST_BY_DEFAULT))
+    return [place(replace(start, **change), center_ras) for change in changes]
+
+
+def _common_window(
+    simulator: XRaySimulator, cameras: Sequence[Camera], settings: DisplaySettings
+) -> DisplaySettings:
+    """The settings with a window that suits the whole orbit, from small previews, unless one is given."""
+    import numpy as np
+
+    from DeepDRRLogic.display import auto_window, displayed_values
+
+    if settings.window not in (None, "auto"):
+        return settings
+    chosen = [cameras[round(part * (len(cameras) - 1) / (_PREVIEWS - 1))] for part in range(_PREVIEWS)]
+    height = max(1, round(_PREVIEW_WIDTH * chosen[0].height / chosen[0].width))
+    previews = (simulator(camera.resampled(_PREVIEW_WIDTH, height)) for camera in chosen)
+    values = np.concatenate([displayed_values(preview, settings) for preview in previews])
+    return replace(settings, window=auto_window(values, log=settings.log))
+
+
+def _frames(
+    images: Any, settings: DisplaySettings, folder: Path | None, console: Console
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The pictures one by one, each saved as it passes: a whole orbit of images need not fit in memory."""
+    for number, image in enumerate(images):
+        if folder is not None:
+            path = folder / f"frame_{number:04d}.png"
+            image.save(path, settings=settings)
+            console.wrote(path)
+        yield image.display(settings)

@@ -1,0 +1,127 @@
+"""Collimators: the part of the detector that the shutters leave open, pixel by pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from DeepDRRLogic.geometry import Camera
+
+Unit = Literal["px", "mm"]
+
+
+@dataclass(frozen=True)
+class CircularCollimator:
+    """A round opening on the detector, as an image intensifier has.
+
+    In "px", `center` is a pixel (u, v) and `radius` counts pixels. In "mm", `center` is measured on the
+    detector from its middle, along u and v, and `radius` is in mm. Without a centre: the middle of the
+    detector.
+    """
+
+    radius: float
+    center: tuple[float, float] | None = None
+    unit: Unit = "px"
+
+    def __post_init__(self) -> None:
+        _check_unit(self.unit)
+        if not (np.isfinite(self.radius) and self.radius > 0):
+            raise ValueError(f"The collimator's radius is {self.radius} {self.unit}; it must be positive.")
+
+    def field_mask(self, camera: Camera) -> npt.NDArray[np.bool_]:
+        """(H, W), true where the centre of the pixel lies in the opening or on its border."""
+        u, v = _coordinates(camera, self.unit)
+        center_u, center_v = self.center or _middle(camera, self.unit)
+        inside = (u - center_u) ** 2 + (v - center_v) ** 2 <= self.radius**2
+        return _not_closed(inside, self)
+
+
+@dataclass(frozen=True)
+class RectangularCollimator:
+    """Four straight shutters at u0 ≤ u ≤ u1 and v0 ≤ v ≤ v1.
+
+    In "px", the limits are pixel coordinates; in "mm", distances on the detector from its middle.
+    """
+
+    u0: float
+    v0: float
+    u1: float
+    v1: float
+    unit: Unit = "px"
+
+    def __post_init__(self) -> None:
+        _check_unit(self.unit)
+        if not (self.u0 <= self.u1 and self.v0 <= self.v1):
+            raise ValueError(
+                f"The collimator's limits are u {self.u0}…{self.u1}, v {self.v0}…{self.v1} {self.unit}; "
+                "each must run from the smaller to the larger value."
+            )
+
+    def field_mask(self, camera: Camera) -> npt.NDArray[np.bool_]:
+        """(H, W), true where the centre of the pixel lies in the opening or on its border."""
+        u, v = _coordinates(camera, self.unit)
+        inside = (u >= self.u0) & (u <= self.u1) & (v >= self.v0) & (v <= self.v1)
+        return _not_closed(inside, self)
+
+
+Collimator = CircularCollimator | RectangularCollimator
+
+
+def parse_collimator(text: str) -> Collimator:
+    """A collimator from words: "circle:80mm", "circle:200px@320,240", "rect:-60,-80,60,80mm".
+
+    A circle is a radius with an optional centre behind "@", a rectangle is u0,v0,u1,v1; the unit is "px"
+    where none is given. Raises ValueError with these examples for anything else.
+    """
+    shape, _, rest = text.strip().lower().partition(":")
+    size, _, center = rest.partition("@")
+    unit: Unit = "mm" if size.endswith("mm") else "px"
+    try:
+        numbers = [float(part) for part in size.removesuffix(unit).split(",")]
+        if shape == "circle" and len(numbers) == 1:
+            if not center:
+                return CircularCollimator(numbers[0], unit=unit)
+            center_u, center_v = (float(part) for part in center.removesuffix(unit).split(","))
+            return CircularCollimator(numbers[0], (center_u, center_v), unit)
+        if shape in ("rect", "rectangle") and len(numbers) == 4 and not center:
+            u0, v0, u1, v1 = numbers
+            return RectangularCollimator(u0, v0, u1, v1, unit)
+    except ValueError as error:
+        raise ValueError(_NOT_A_COLLIMATOR.format(text=text, reason=f": {error}")) from error
+    raise ValueError(_NOT_A_COLLIMATOR.format(text=text, reason=""))
+
+
+_NOT_A_COLLIMATOR = (
+    "{text!r} is not a collimator{reason}. Write circle:80mm, circle:200px@320,240 or rect:-60,-80,60,80mm."
+)
+
+
+def _check_unit(unit: str) -> None:
+    if unit not in ("px", "mm"):
+        raise ValueError(f"The collimator's unit is {unit!r}; it must be 'px' or 'mm'.")
+
+
+def _middle(camera: Camera, unit: Unit) -> tuple[float, float]:
+    return (0.0, 0.0) if unit == "mm" else ((camera.width - 1) / 2, (camera.height - 1) / 2)
+
+
+def _coordinates(camera: Camera, unit: Unit) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Coordinates of the pixel centres in the collimator's unit: a row of u and a column of v."""
+    u, v = np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64)
+    if unit == "mm":
+        pitch_u, pitch_v = camera.pixel_pitch_mm
+        u, v = (u - (camera.width - 1) / 2) * pitch_u, (v - (camera.height - 1) / 2) * pitch_v
+    return u[None, :], v[:, None]
+
+
+def _not_closed(inside: npt.NDArray[np.bool_], collimator: Collimator) -> npt.NDArray[np.bool_]:
+    if not inside.any():
+        height, width = inside.shape
+        raise ValueError(
+            f"{collimator} leaves no pixel of the {width}×{height} detector open; move or widen it."
+        )
+    return inside

@@ -1,0 +1,224 @@
+"""X-ray detectors: which photons they detect, what signal each gives, and the noise they declare."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .checks import check_positive, check_range
+from .materials import Material, material
+
+FloatArray = npt.NDArray[np.float64]
+Kernel = tuple[tuple[float, ...], ...]
+
+NO_CROSSTALK: Kernel = ((1.0,),)
+
+
+@dataclass(frozen=True)
+class ReadoutNoise:
+    """Additive Gaussian noise of a detector's electronics, correlated along rows.
+
+    `std_signal` is the standard deviation of a pixel in the detector's signal unit (keV or counts). Pixels of
+    one row that are d apart have the correlation exp(-d / correlation_px); 0 is white. There is no default:
+    a detector without readout noise says so with `ReadoutNoise(0.0, 0.0)`. Raises ValueError for negative
+    values. Source: correlation of flat-panel noise, Zhang et al., Med. Phys. 41, 031906 (2014).
+    """
+
+    std_signal: float
+    correlation_px: float
+
+    def __post_init__(self) -> None:
+        check_range("std_signal", self.std_signal, 0.0, 1e12)
+        check_range("correlation_px", self.correlation_px, 0.0, 1e4, "pixels")
+
+    @staticmethod
+    def from_electrons(electrons: float, electrons_per_signal: float, correlation_px: float) -> ReadoutNoise:
+        """Return the noise of `electrons` rms at a gain of so many electrons per keV (or per count)."""
+        check_positive("electrons_per_signal", electrons_per_signal)
+        return ReadoutNoise(electrons / electrons_per_signal, correlation_px)
+
+    @staticmethod
+    def from_photons(photons: float, signal_per_photon: float, correlation_px: float) -> ReadoutNoise:
+        """Return the noise that equals the signal of so many detected photons of `signal_per_photon` each."""
+        check_positive("signal_per_photon", signal_per_photon)
+        return ReadoutNoise(photons * signal_per_photon, correlation_px)
+
+
+# A caesium iodide panel on amorphous silicon has some 20 electrons per absorbed keV and an additive noise of
+# some 1500 electrons (orders of magnitude of Siewerdsen et al., Med. Phys. 24, 71 (1997)): 75 keV, or little
+# more than one photon. The correlation length is a choice of ours.
+FLAT_PANEL_READOUT = ReadoutNoise.from_electrons(1500.0, electrons_per_signal=20.0, correlation_px=2.0)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """How a detector answers to a photon: what fraction it detects, and the signal each detected one gives.
+
+    With `edges_kev` None it integrates energy (one channel, signal in keV). Otherwise it counts: channel c
+    counts the photons with edges_kev[c] <= E < edges_kev[c + 1], the last edge may be inf. `absorber` of
+    `absorber_g_cm2` detects 1 - exp(-µ/ρ · g/cm²); None detects everything. `crosstalk` is an odd-sized
+    kernel that sums to 1 (see noise.py). Raises ValueError for edges that do not increase, a negative
+    absorber or a kernel that does not preserve the mean.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    readout: ReadoutNoise
+    edges_kev: tuple[float, ...] | None = None
+    absorber: Material | None = None
+    absorber_g_cm2: float = 0.0
+    crosstalk: Kernel = NO_CROSSTALK
+
+    def __post_init__(self) -> None:
+        edges = (0.0, math.inf) if self.edges_kev is None else self.edges_kev
+        if len(edges) < 2 or not edges[0] >= 0.0 or not all(a < b for a, b in itertools.pairwise(edges)):
+            raise ValueError(f"Energy bins have the edges {edges} keV; give at least two rising values.")
+        if len(self.channels) != len(edges) - 1:
+            raise ValueError(
+                f"{len(self.channels)} channel names for {len(edges) - 1} channels; name each once."
+            )
+        if self.absorber is not None:
+            check_positive("absorber_g_cm2", self.absorber_g_cm2)
+        checked_kernel(self.crosstalk)
+
+    @staticmethod
+    def ideal(readout: ReadoutNoise = FLAT_PANEL_READOUT) -> Detector:
+        """Return the detector of the DeepDRR paper: it absorbs every photon and integrates its energy."""
+        return Detector("ideal", ("energy",), readout)
+
+    @staticmethod
+    def csi_flat_panel(
+        *,
+        thickness_um: float = 600.0,
+        packing: float = 0.8,
+        crosstalk: Kernel | None = None,
+        readout: ReadoutNoise = FLAT_PANEL_READOUT,
+    ) -> Detector:
+        """Return an indirect flat panel with a columnar caesium iodide scintillator.
+
+        `packing` is the share of the layer's volume that is CsI. The escape of fluorescence is left out: an
+        absorbed photon gives its whole energy. Light that crosses to neighbours correlates the noise:
+        `crosstalk` defaults to 10 % to either side, in rows and columns.
+        """
+        check_positive("thickness_um", thickness_um)
+        check_range("packing", packing, 0.01, 1.0)
+        csi = material("caesium_iodide")
+        return Detector(
+            "csi_flat_panel",
+            ("energy",),
+            readout,
+            absorber=csi,
+            absorber_g_cm2=1e-4 * thickness_um * csi.density_g_cm3 * packing,
+            crosstalk=separable_kernel((0.1, 0.8, 0.1)) if crosstalk is None else crosstalk,
+        )
+
+    @staticmethod
+    def photon_counting(
+        *,
+        threshold_kev: float = 20.0,
+        absorber: str | None = "cadmium_telluride",
+        thickness_um: float = 1000.0,
+    ) -> Detector:
+        """Return a detector that counts the photons at or above a threshold; `absorber` None absorbs all.
+
+        Electronic noise stays below the threshold, so it has no readout noise. Charge sharing and pile-up
+        are left out.
+        """
+        return Detector.energy_bins(
+            (threshold_kev, math.inf), absorber=absorber, thickness_um=thickness_um, name="photon_counting"
+        )
+
+    @staticmethod
+    def energy_bins(
+        edges_kev: Sequence[float] = (20.0, 50.0, 75.0, math.inf),
+        *,
+        absorber: str | None = "cadmium_telluride",
+        thickness_um: float = 1000.0,
+        name: str = "energy_bins",
+    ) -> Detector:
+        """Return a counting detector with one channel between each two `edges_kev` (the last may be inf)."""
+        edges = tuple(float(edge) for edge in edges_kev)
+        check_positive("thickness_um", thickness_um)
+        sensor = None if absorber is None else material(absorber)
+        return Detector(
+            name,
+            tuple(
+                f"{a:g}-{b:g} keV" if b < math.inf else f"{a:g} keV and up"
+                for a, b in itertools.pairwise(edges)
+            ),
+            ReadoutNoise(0.0, 0.0),
+            edges_kev=edges,
+            absorber=sensor,
+            absorber_g_cm2=0.0 if sensor is None else 1e-4 * thickness_um * sensor.density_g_cm3,
+        )
+
+    @property
+    def signal_unit(self) -> str:
+        """What the signal is measured in: "keV" or "counts"."""
+        return "keV" if self.edges_kev is None else "counts"
+
+    def detected_fraction(self, energies_kev: npt.ArrayLike) -> FloatArray:
+        """Return η(E), (C, n): the fraction of the photons of n energies that each channel detects."""
+        energies = np.atleast_1d(np.asarray(energies_kev, dtype=np.float64))
+        absorbed = np.ones(energies.shape)
+        if self.absorber is not None:
+            absorbed = -np.expm1(-self.absorber_g_cm2 * self.absorber.mass_attenuation_cm2_g(energies))
+        if self.edges_kev is None:
+            return absorbed[None]
+        edges = np.array(self.edges_kev)
+        return np.where((edges[:-1, None] <= energies) & (energies < edges[1:, None]), absorbed, 0.0)
+
+    def signal_per_photon(self, energies_kev: npt.ArrayLike) -> FloatArray:
+        """Return g(E), (C, n): the signal of one detected photon, its energy in keV or one count."""
+        energies = np.atleast_1d(np.asarray(energies_kev, dtype=np.float64))
+        return (
+            energies[None].copy() if self.edges_kev is None else np.ones((len(self.channels), energies.size))
+        )
+
+
+_NAMED: dict[str, Callable[[], Detector]] = {
+    "ideal": Detector.ideal,
+    "csi_flat_panel": Detector.csi_flat_panel,
+    "photon_counting": Detector.photon_counting,
+    "energy_bins": Detector.energy_bins,
+}
+
+
+def detector_names() -> tuple[str, ...]:
+    """Return the names that `detector` knows."""
+    return tuple(_NAMED)
+
+
+def detector(name: str) -> Detector:
+    """Return the detector called `name` with its default parameters; ValueError for an unknown name."""
+    key = name.strip().lower().replace(" ", "_").replace("-", "_")
+    if key not in _NAMED:
+        raise ValueError(f"Unknown detector '{name}'; known are {', '.join(_NAMED)}.")
+    return _NAMED[key]()
+
+
+def separable_kernel(profile: Sequence[float]) -> Kernel:
+    """Return the square kernel whose rows and columns are both `profile`."""
+    return tuple(tuple(a * b for b in profile) for a in profile)
+
+
+def checked_kernel(kernel: Kernel) -> npt.NDArray[np.float32]:
+    """Return the kernel as a float32 array; ValueError unless it is odd-sized and sums to 1."""
+    try:
+        values = np.array(kernel, dtype=np.float64)
+    except ValueError as error:
+        raise ValueError("The crosstalk kernel is ragged; give rows of one length.") from error
+    if values.ndim != 2 or not values.size or values.shape[0] % 2 == 0 or values.shape[1] % 2 == 0:
+        raise ValueError(
+            f"The crosstalk kernel has shape {values.shape}; give odd numbers of rows and columns."
+        )
+    if not abs(values.sum() - 1.0) < 1e-6:
+        raise ValueError(
+            f"The crosstalk kernel sums to {values.sum():g}; divide it by that, so that it sums to 1."
+        )
+    return values.astype(np.float32)

@@ -1,0 +1,40 @@
+"""Files that are either whole or not there: write under a temporary name, move when all is well."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replaced_when_written(*targets: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
+    """Give one temporary path per target; on success they take the targets' names, on failure they vanish.
+
+    The temporary file lies in the target's folder, because only a move inside one file system is atomic, and
+    keeps the target's suffix, because writers choose their format by it. Nothing is moved before the whole
+    block has succeeded, so an image and its sidecar never disagree. Raises ValueError for a missing folder
+    or a target that is a folder.
+    """
+    finals = tuple(Path(target) for target in targets)
+    for final in finals:
+        require_writable_place(final)
+    temporaries = tuple(
+        final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}") for final in finals
+    )
+    try:
+        yield temporaries
+        for temporary, final in zip(temporaries, finals, strict=True):
+            temporary.replace(final)
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+def require_writable_place(path: Path) -> None:
+    """Raise ValueError unless `path` names a file in a folder that exists."""
+    if not path.parent.is_dir():
+        raise ValueError(f"Cannot write {path}: the folder {path.parent} does not exist; create it first.")
+    if path.is_dir():
+        raise ValueError(f"Cannot write {path}: it is a folder; give a file name.")

@@ -1,0 +1,66 @@
+"""Say that a volume does not fit before it is allocated, and what would fit."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+from .grid import blocked_shape, size_text
+
+_GB = 1e9
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that can be had without swapping, or None where the system does not say."""
+    if sys.platform == "win32":
+        return _available_on_windows()
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        # macOS has no cheap figure for free memory: all of it is an upper bound that still catches what is
+        # hopeless.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def require_memory(shape: tuple[int, int, int], bytes_per_voxel: int, what: str) -> None:
+    """Raise ValueError if a volume of `shape` [k, j, i] does not fit, naming the downsampling that does."""
+    available = available_memory_bytes()
+    needed = shape[0] * shape[1] * shape[2] * bytes_per_voxel
+    if available is None or needed <= available:
+        return
+    factor = 2
+    while True:
+        coarse = blocked_shape(shape, (factor, factor, factor))
+        coarse_bytes = coarse[0] * coarse[1] * coarse[2] * bytes_per_voxel
+        if coarse_bytes <= available or coarse == (1, 1, 1):
+            break
+        factor += 1
+    raise ValueError(
+        f"{what} has {size_text(shape)} voxels and needs {needed / _GB:.1f} GB to read; "
+        f"{available / _GB:.1f} GB are free. Downsampled by {factor} to {size_text(coarse)} it needs "
+        f"{coarse_bytes / _GB:.1f} GB: resample or crop it first, for instance with 3D Slicer's Crop Volume."
+    )
+
+
+def _available_on_windows() -> int | None:
+    class MemoryStatus(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [
+            (name, ctypes.c_ulonglong)
+            for name in (
+                "total_physical", "available_physical", "total_page", "available_page",
+                "total_virtual", "available_virtual", "available_extended",
+            )
+        ]  # fmt: skip
+
+    status = MemoryStatus()
+    status.length = ctypes.sizeof(status)
+    windll = getattr(ctypes, "windll", None)
+    if windll is None or not windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        return None
+    return int(status.available_physical)

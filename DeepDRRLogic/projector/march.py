@@ -1,0 +1,254 @@
+"""The march through the volume (compiled by numba): what the rays of a fan pick up in each slice.
+
+Because a fan is regular along two axes of the volume, the bilinear interpolation of a slice splits into a pass along
+its rows and a pass across them, and both run over contiguous memory. All materials are taken from one read of the
+voxel.
+
+Line x of a fan has the slope `origin + pitch·x` along a transverse axis and lies at `start + slope·h` when it is h
+slices away from the source; the same functions serve both transverse axes. Everything that the march calls stands in
+this file, because numba's cache takes notice of changes to the file of the compiled function alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+BLOCK = 16
+"""Slices transposed at a time where rays run along the rows of the volume: half a cache line of voxels."""
+
+# Loops over slices counted from zero are the ones that become vector instructions: elsewhere numba has to allow for
+# negative indices.
+vectorized = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+
+
+@vectorized
+def _pair_up(voxels, pairs):
+    for p in range(pairs.size):
+        pairs[p] = np.uint32(voxels[p]) | (np.uint32(voxels[p + 1]) << np.uint32(16))
+
+
+@vectorized
+def _pick(pairs, index, picked):
+    for x in range(picked.size):
+        picked[x] = pairs[np.uint32(index[x])]
+
+
+@vectorized
+def _interpolate(picked, low, high, label, line):
+    """One material's share of a row: the weighted densities of those of the two neighbours that bear its label."""
+    nothing = np.float32(0.0)
+    for x in range(line.size):
+        pair = picked[x]
+        left = np.float32(np.int32((pair >> np.uint32(4)) & np.uint32(0xFFF))) * low[x]
+        right = np.float32(np.int32(pair >> np.uint32(20))) * high[x]
+        line[x] = (left if (pair & np.uint32(15)) == label else nothing) + (
+            right if ((pair >> np.uint32(16)) & np.uint32(15)) == label else nothing
+        )
+
+
+@vectorized
+def _accumulate(line, below, above, low, high):
+    for x in range(line.size):
+        line[x] += low * below[x] + high * above[x]
+
+
+@njit(cache=True, nogil=True)
+def _ramp(x):
+    return 0.5 * x * x if x > 0.0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _covered(distance, step, line):
+    """How much of a line lies on the positive side of a border, `distance` being that of its middle.
+
+    A line moves by `step` voxels within the slice and stands for a strip `line` voxels wide. Averaging over both is
+    what makes the sum over slices, and over lines, exact at the borders of the volume.
+    """
+    wide, narrow = 0.5 * (step + line), 0.5 * (step - line)
+    if abs(distance) >= wide:
+        return 1.0 if distance > 0.0 else 0.0
+    if step < 1e-3 * line:
+        return min(max(distance / line + 0.5, 0.0), 1.0)
+    area = _ramp(distance + wide) - _ramp(distance + narrow) - _ramp(distance - narrow) + _ramp(distance - wide)
+    return min(max(area / (step * line), 0.0), 1.0)
+
+
+@njit(cache=True, nogil=True)
+def _place(start, origin, pitch, count, h, offset, share, forward, first, last, index, low, high):
+    """Voxel index of the lines first…last in a slice, and the weights of that voxel and the next.
+
+    The slice is sampled `offset` away from its middle. The weights add up to `share` times the part of the line that
+    lies in the volume, and in front of the source.
+    """
+    begin, end = h - 0.5, h + 0.5
+    if forward > 0:
+        begin = max(begin, 0.0)
+    else:
+        end = min(end, 0.0)
+    ahead = max(end - begin, 0.0)
+    middle = 0.5 * (begin + end)
+    line = pitch * abs(h)
+    for x in range(first, last):
+        slope = origin + pitch * x
+        p = start + slope * middle
+        step = abs(slope)
+        inside = _covered(p + 0.5, step, line) - _covered(p - (count - 0.5), step, line)
+        p = min(max(p + slope * offset, 0.0), count - 1.0)
+        i = min(int(p), max(count - 2, 0))
+        weight = share * ahead * inside
+        index[x] = i
+        low[x] = weight * (1.0 - (p - i))
+        high[x] = weight * (p - i)
+
+
+@njit(cache=True, nogil=True)
+def _shadow(p_lo, p_hi, start, origin, pitch, h, left, right):
+    """Those of the lines left…right that may pass between p_lo and p_hi in a slice."""
+    if abs(h) < 1.0:
+        return left, right
+    near = (p_lo - start) / h
+    far = (p_hi - start) / h
+    slack = 1.0 + 0.5 / abs(h) * max(abs(near), abs(far)) / pitch
+    lo = (min(near, far) - origin) / pitch - slack
+    hi = (max(near, far) - origin) / pitch + slack + 1.0
+    return max(left, int(max(lo, -1.0))), min(right, int(min(hi, right + 1.0)))
+
+
+@njit(cache=True, nogil=True)
+def _voxels_between(start, origin, pitch, count, first, last, h_first, h_last):
+    """First and one-past-last voxel that the lines first…last touch between two slices."""
+    lo, hi = count - 1.0, 0.0
+    for x in (first, last - 1):
+        for h in (h_first - 0.5, h_last + 0.5):
+            p = start + (origin + pitch * x) * h
+            lo = min(lo, p)
+            hi = max(hi, p)
+    begin = min(max(int(np.floor(lo)), 0), max(count - 2, 0))
+    return begin, max(min(int(np.floor(hi)) + 2, count), begin + 1)
+
+
+@njit(cache=True, nogil=True)
+def _transpose(codes, rows, columns, n0, n1, block):
+    """Copies rows of voxels for the slices n0…n1 along i, so that what a slice needs lies contiguous in memory."""
+    for r in range(rows[0], rows[1]):
+        for p in range(columns[0], columns[1]):
+            for n in range(n0, n1):
+                block[r - rows[0], n - n0, p] = codes[r, p, n]
+
+
+@njit(cache=True, nogil=True)
+def _rows_touched(index, low, high, y0, y1):
+    first, stop = np.iinfo(np.int32).max, 0
+    for y in range(y0, y1):
+        if low[y] + high[y] > 0.0:
+            first = min(first, index[y])
+            stop = max(stop, index[y] + (2 if high[y] > 0.0 else 1))
+    return first, stop
+
+
+@njit(cache=True, nogil=True)
+def _interpolate_row(row, across, first, last, pairs, picked, lines):
+    """Fills the lines of all materials at the columns first…last."""
+    index, low, high = across
+    # The index is monotonic but for the ends of the volume, where a step that is cut off may round to the next voxel.
+    p0 = max(min(index[first], index[last - 1]) - 1, 0)
+    p1 = min(max(index[first], index[last - 1]) + 3, row.size)
+    _pair_up(row[p0:p1], pairs[p0 : p1 - 1])
+    pairs[p1 - 1] = np.uint32(row[p1 - 1])
+    _pick(pairs, index[first:last], picked[first:last])
+    for m in range(lines.shape[0]):
+        _interpolate(picked[first:last], low[first:last], high[first:last], np.uint32(m), lines[m, first:last])
+
+
+@njit(cache=True, nogil=True)
+def _add_rows(total, lines, extents, q_first, placed, span_lo, span_hi, y0, y1):
+    """Second pass: adds to each fan row the two interpolated rows of voxels between which it lies."""
+    index, low, high = placed
+    for y in range(y0, y1):
+        if low[y] + high[y] <= 0.0:
+            continue
+        r = index[y] - q_first
+        s = r + 1 if high[y] > 0.0 else r
+        first = max(min(extents[r, 0], extents[s, 0]), span_lo[y])
+        last = min(max(extents[r, 1], extents[s, 1]), span_hi[y])
+        if last > first:
+            for m in range(total.shape[1]):
+                _accumulate(total[y, m, first:last], lines[r, m, first:last], lines[s, m, first:last], low[y], high[y])
+
+
+@njit(cache=True, nogil=True)
+def _lines_like(size):
+    return np.empty(size, np.int32), np.empty(size, np.float32), np.empty(size, np.float32)
+
+
+@njit(cache=True, nogil=True)
+def march_band(
+    codes, axis, row_start, row_stop, source, forward, slices, offsets, grid, span_lo, span_hi, y0, y1, total
+):
+    """Adds to total[y0:y1] what the rays of these fan rows meet, in units of code · voxel.
+
+    codes (nk, nj, ni) uint16 voxels. axis: 0, 1, 2 where the rays follow i, j, k, towards the sign of `forward`.
+    row_start, row_stop [row, slice]: the occupied voxels. source: (p, q, w) in voxels. offsets: where each slice is
+    sampled. grid: slopes (a0, da, b0, db). span_lo, span_hi: columns in use per fan row.
+    total (rows, n_materials, columns) float32.
+    """
+    nk, nj, ni = codes.shape
+    p_count = nj if axis == 0 else ni
+    q_count = nj if axis == 2 else nk
+    sp, sq, sw = source
+    a0, da, b0, db = grid
+    rows, materials, columns = total.shape
+    left, right = np.int64(span_lo[y0:y1].min()), np.int64(span_hi[y0:y1].max())
+    share = 1.0 / offsets.size
+
+    across = _lines_like(columns)
+    placed = _lines_like(rows)
+    pairs = np.zeros(p_count, np.uint32)
+    picked = np.empty(columns, np.uint32)
+    lines = np.empty((8, materials, columns), np.float32)
+    extents = np.empty((8, 2), np.int64)
+    block = np.zeros((1, BLOCK, p_count), np.uint16)
+    block_row, block_slice = 0, -BLOCK
+
+    for n in range(slices[0], slices[1]):
+        h = n - sw
+        if axis == 0 and n >= block_slice + BLOCK:
+            block_slice = n
+            stop = min(n + BLOCK, slices[1])
+            rows_used = _voxels_between(sq, b0, db, q_count, y0, y1, h, stop - 1 - sw)
+            columns_used = _voxels_between(sp, a0, da, p_count, left, right, h, stop - 1 - sw)
+            block_row = rows_used[0]
+            if block.shape[0] < rows_used[1] - block_row:
+                block = np.zeros((rows_used[1] - block_row, BLOCK, p_count), np.uint16)
+            _transpose(codes, rows_used, columns_used, n, stop, block)
+
+        for offset in offsets:
+            _place(sq, b0, db, q_count, h, offset, share, forward, y0, y1, *placed)
+            q_first, q_stop = _rows_touched(*placed, y0, y1)
+            if q_stop <= q_first:
+                continue
+            p_first, p_stop = row_start[q_first:q_stop, n].min(), row_stop[q_first:q_stop, n].max()
+            x0, x1 = _shadow(p_first - 1.0, p_stop, sp, a0, da, h, left, right)
+            if p_stop <= p_first or x1 <= x0:
+                continue
+            _place(sp, a0, da, p_count, h, offset, 1.0, forward, x0, x1, *across)
+
+            if lines.shape[0] < q_stop - q_first:
+                lines = np.empty((q_stop - q_first + 4, materials, columns), np.float32)
+                extents = np.empty((q_stop - q_first + 4, 2), np.int64)
+            for q in range(q_first, q_stop):
+                r = q - q_first
+                first, last = x0, x0
+                if row_stop[q, n] > row_start[q, n]:
+                    first, last = _shadow(row_start[q, n] - 1.0, row_stop[q, n], sp, a0, da, h, x0, x1)
+                lines[r, :, x0:first] = 0.0
+                lines[r, :, max(first, last) : x1] = 0.0
+                extents[r, 0], extents[r, 1] = (first, last) if last > first else (x1, x0)
+                if last <= first:
+                    continue
+                row = (
+                    block[q - block_row, n - block_slice] if axis == 0 else (codes[q, n] if axis == 1 else codes[n, q])
+                )
+                _interpolate_row(row, across, first, last, pairs, picked, lines[r])
+            _add_rows(total, lines, extents, q_first, placed, span_lo, span_hi, y0, y1)

@@ -1,0 +1,208 @@
+"""3D Slicer's segmentation files (.seg.nrrd): materials out, materials in.
+
+The format is Slicer's developer guide, "Segmentation labelmap file format": a gzipped NRRD whose header names
+the segments. Air is the background, value 0, which no segment can have; Slicer would draw an air segment as
+an opaque box.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..materials import Material, material, material_names
+from ..volume_io import image_of, ras_from_ijk_of, write_image
+from ..voxels import AIR
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813
+
+    from ..volume import MaterialLabels
+
+MATERIAL_TAG = "DeepDRR.Material"
+_SUFFIXES = (".seg.nrrd", ".nrrd")
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """What the header says of one segment."""
+
+    name: str
+    value: int
+    layer: int
+    tags: Mapping[str, str]
+
+
+def write_segmentation(
+    labels: MaterialLabels, path: str | os.PathLike[str], *, air_segment: bool = False
+) -> None:
+    """Write labels as a segmentation that 3D Slicer opens with names, colours and terminology.
+
+    Air is left as background unless `air_segment` asks for a segment of it. Each segment keeps its material
+    in the tag DeepDRR.Material. Raises ValueError for a suffix other than .seg.nrrd and for a folder that
+    does not exist.
+    """
+    target = Path(path)
+    if not target.name.lower().endswith(".seg.nrrd"):
+        raise ValueError(f"Cannot write {target.name}: the suffix of a segmentation is .seg.nrrd.")
+    names = [m.name for m in labels.materials]
+    shown = [n for n, name in enumerate(names) if name != AIR or air_segment]
+    value_of_label = np.zeros(256, np.uint8)
+    value_of_label[shown] = np.arange(1, len(shown) + 1)
+    values = value_of_label[labels.labels]
+
+    image = image_of(values, labels.ras_from_ijk)
+    header = {
+        "Segmentation_MasterRepresentation": "Binary labelmap",
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_ConversionParameters": "",
+        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+    }
+    for n, label in enumerate(shown):
+        extent = _extent(labels.labels == label)
+        header |= {f"Segment{n}_{k}": v for k, v in _fields(labels.materials[label], n, extent).items()}
+    for key, text in header.items():
+        image.SetMetaData(key, text)
+    write_image(image, target)
+
+
+def read_segmentation(
+    path: str | os.PathLike[str], materials: Mapping[str, Material] | None = None
+) -> MaterialLabels:
+    """Read the segments of a .seg.nrrd as materials; background becomes air, label 0.
+
+    A segment's material is its tag DeepDRR.Material, else its name; `materials` adds or overrides names.
+    Where segments overlap, in Slicer's files of several layers, the later one wins. Raises ValueError for a
+    segment without a known material. The grid is the file's, which Slicer may have cropped: see
+    MaterialLabels.resampled.
+    """
+    from ..volume import MaterialLabels
+
+    source = Path(path)
+    layers, image = _layers(source)
+    segments = _segments(image)
+    if not segments:
+        raise ValueError(
+            f"{source.name} names no segments: it is no segmentation of 3D Slicer. Save one as .seg.nrrd."
+        )
+    known = {name.lower(): found for name, found in (materials or {}).items()}
+    found = [material(AIR)]
+    labels = np.zeros(layers.shape[:3], np.uint8)
+    for segment in segments:
+        if segment.layer >= layers.shape[3]:
+            raise ValueError(
+                f"{source.name}: segment '{segment.name}' is in layer {segment.layer}, which is missing."
+            )
+        its = _material_of(segment, known, source)
+        if its not in found:
+            found.append(its)
+        labels[layers[..., segment.layer] == segment.value] = found.index(its)
+    return MaterialLabels(labels, tuple(found), ras_from_ijk_of(image))
+
+
+def _layers(source: Path) -> tuple[npt.NDArray[Any], sitk.Image]:
+    """Values [k, j, i, layer], and the image with its header."""
+    import SimpleITK as sitk  # noqa: N813
+
+    if not source.exists():
+        raise ValueError(f"There is no {source}: check the path.")
+    if not source.name.lower().endswith(_SUFFIXES):
+        raise ValueError(
+            f"{source.name} is no .seg.nrrd: save the segmentation from 3D Slicer in that format."
+        )
+    try:
+        image = sitk.ReadImage(str(source))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{source.name} cannot be read: it is damaged. Save the segmentation again."
+        ) from error
+    values = sitk.GetArrayFromImage(image)
+    if image.GetDimension() != 3:
+        raise ValueError(f"{source.name} has {image.GetDimension()} dimensions: a segmentation has 3.")
+    return (values if values.ndim == 4 else values[..., None]), image
+
+
+def _segments(image: sitk.Image) -> list[_Segment]:
+    segments: list[_Segment] = []
+    while image.HasMetaDataKey(f"Segment{len(segments)}_ID"):
+        n = len(segments)
+
+        def field(key: str, default: str, n: int = n) -> str:
+            name = f"Segment{n}_{key}"
+            return str(image.GetMetaData(name)) if image.HasMetaDataKey(name) else default
+
+        pairs = (tag.partition(":") for tag in field("Tags", "").split("|"))
+        tags = {key: value for key, colon, value in pairs if colon}
+        # Files of Slicer before 5.0 have one layer per segment and no values.
+        segments.append(
+            _Segment(
+                field("Name", field("ID", "")),
+                int(field("LabelValue", "1")),
+                int(field("Layer", str(n))),
+                tags,
+            )
+        )
+    return segments
+
+
+def _material_of(segment: _Segment, known: Mapping[str, Material], source: Path) -> Material:
+    for name in (segment.tags.get(MATERIAL_TAG, ""), segment.name):
+        key = name.strip().lower()
+        if key in known:
+            return known[key]
+        if key.replace(" ", "_").replace("-", "_") in material_names():
+            return material(key)
+    raise ValueError(
+        f"{source.name}: the material of segment '{segment.name}' is not known. Name the segment after one "
+        f"of {', '.join(material_names())}, or pass materials={{'{segment.name}': ...}}."
+    )
+
+
+def _fields(its: Material, n: int, extent: str) -> dict[str, str]:
+    tags = {"TerminologyEntry": _terminology_entry(its.name), MATERIAL_TAG: its.name}
+    return {
+        "ID": f"DeepDRR_{its.name}",
+        "Name": its.name.replace("_", " ").capitalize(),
+        "NameAutoGenerated": "0",
+        "Color": " ".join(f"{channel / 255:.6f}" for channel in its.color_rgb),
+        "ColorAutoGenerated": "0",
+        "LabelValue": str(n + 1),
+        "Layer": "0",
+        "Extent": extent,
+        "Tags": "".join(f"{key}:{value}|" for key, value in tags.items()),
+    }
+
+
+def _extent(inside: npt.NDArray[np.bool_]) -> str:
+    """First and last occupied index along i, j and k; "0 -1 0 -1 0 -1" for an empty segment."""
+    if not inside.any():
+        return "0 -1 0 -1 0 -1"
+    ends: list[int] = []
+    for others in ((0, 1), (0, 2), (1, 2)):
+        occupied = np.flatnonzero(inside.any(axis=others))
+        ends += [int(occupied[0]), int(occupied[-1])]
+    return " ".join(map(str, ends))
+
+
+@lru_cache(maxsize=1)
+def _terminology() -> dict[str, Any]:
+    text = files("DeepDRRLogic").joinpath("data", "terminology.json").read_text(encoding="utf-8")
+    table: dict[str, Any] = json.loads(text)
+    return table
+
+
+def _terminology_entry(name: str) -> str:
+    """Context, category, type and region as Slicer stores them, parts separated by ~, codes by ^."""
+    table = _terminology()
+    category, kind = table["materials"].get(name, table["other"])
+    codes = ("^".join(("SCT", *table["codes"][key])) for key in (category, kind))
+    return "~".join([table["context"], *codes, "^^", table["anatomic_context"], "^^", "^^"])

@@ -1,0 +1,195 @@
+"""The whole image formation on one page."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ._version import __version__
+from .affine import apply
+from .detector import Detector
+from .exposure import expose, unattenuated
+from .image import XRayImage
+from .noise import NoiseModel
+from .projector import make_projector
+from .spectrum import Spectrum
+from .threads import thread_count
+from .volume import MaterialVolume
+
+if TYPE_CHECKING:
+    from .geometry import Camera
+    from .materials import Material
+    from .projector import Projector
+    from .scatter import ScatterModel
+
+_logger = logging.getLogger(__name__)
+
+
+class XRaySimulator:
+    """Makes X-ray images of one or several material volumes: `image = XRaySimulator(volume)(camera)`.
+
+    Volumes that overlap add up; where one should displace the other, as an implant displaces bone, carve the place out
+    first with `MaterialVolume.replaced_by`. `photons_per_pixel` is N0, the photons that reach a pixel with nothing in
+    the beam. `noise` is by default what the detector declares; None makes a noiseless image. `device` and `threads` are
+    handed to the projector.
+    """
+
+    def __init__(
+        self,
+        volumes: MaterialVolume | Sequence[MaterialVolume],
+        *,
+        spectrum: Spectrum | None = None,
+        detector: Detector | None = None,
+        photons_per_pixel: float = 5e5,
+        scatter: ScatterModel | None = None,
+        noise: NoiseModel | Literal["detector"] | None = "detector",
+        device: str = "auto",
+        threads: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.volumes = (volumes,) if isinstance(volumes, MaterialVolume) else tuple(volumes)
+        if not self.volumes:
+            raise ValueError("No volume to look through: give at least one MaterialVolume.")
+        if not (np.isfinite(photons_per_pixel) and photons_per_pixel > 0):
+            raise ValueError(f"photons_per_pixel = {photons_per_pixel}: give a positive number, such as 5e5.")
+        self.spectrum = spectrum or Spectrum.preset("90kV")
+        self.detector = detector or Detector.ideal()
+        self.photons_per_pixel = float(photons_per_pixel)
+        self.scatter = scatter
+        self.noise = NoiseModel.of(self.detector) if noise == "detector" else noise
+        self.device = device
+        self.threads = thread_count(threads)
+        self.metadata = dict(metadata or {})
+        self.materials = _all_materials(self.volumes)
+        self._projectors: list[Projector] = [make_projector(v, device, self.threads) for v in self.volumes]
+
+    def __call__(self, camera: Camera, seed: int = 0, metadata: Mapping[str, Any] | None = None) -> XRayImage:
+        """The image that `camera` takes; the same seed draws the same noise."""
+        area_densities = self.project(camera)
+        exposure = expose(area_densities, self.materials, self.spectrum, self.detector, self.threads)
+        if self.scatter is not None:
+            exposure += self.scatter.estimate(area_densities, self.materials, camera, self.spectrum, self.detector)
+        if self.noise is None:
+            signal = exposure.signal * np.float32(self.photons_per_pixel)
+        else:
+            signal = self.noise.apply(exposure, self.photons_per_pixel, seed, self.threads)
+        blank = unattenuated(self.spectrum, self.detector)
+        return XRayImage(
+            signal=signal,
+            unattenuated_signal=tuple((blank.signal[:, 0, 0] * self.photons_per_pixel).tolist()),
+            photons=exposure.photons.sum(axis=0) * np.float32(self.photons_per_pixel),
+            mean_energy_kev=exposure.mean_energy_kev,
+            area_densities=area_densities,
+            material_names=tuple(material.name for material in self.materials),
+            camera=camera,
+            metadata=self._metadata(seed) | dict(metadata or {}),
+        )
+
+    def render_many(
+        self,
+        cameras: Iterable[Camera],
+        seed: int = 0,
+        progress: Callable[[int, int | None], None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[XRayImage]:
+        """One image per camera, as they are asked for; image n is that of `seed + n`, whichever came before.
+
+        progress(done, total) is called after each image (total None where `cameras` has no length); where
+        cancelled() turns true, no further image is made.
+        """
+        total = len(cameras) if isinstance(cameras, Sequence) else None
+        for index, camera in enumerate(cameras):
+            if cancelled():
+                return
+            image = self(camera, seed + index)
+            if progress is not None:
+                progress(index + 1, total)
+            yield image
+
+    def project(self, camera: Camera) -> npt.NDArray[np.float32]:
+        """Area densities (n_materials, height, width) of all volumes together, g/cm², in the order of `materials`."""
+        self._warn_of_odd_geometry(camera)
+        first = self._projectors[0].project(camera)
+        if len(self.volumes) == 1:
+            return first
+        total = np.zeros((len(self.materials), camera.height, camera.width), np.float32)
+        for projector in self._projectors:
+            densities = first if projector is self._projectors[0] else projector.project(camera)
+            for material, density in zip(projector.materials, densities, strict=True):
+                total[self.materials.index(material)] += density
+        return total
+
+    def preview(self, factor: int = 2) -> XRaySimulator:
+        """The same simulator on volumes coarser by `factor`: some factor³ less work, for views on the move."""
+        return XRaySimulator(
+            [volume.downsampled(factor) for volume in self.volumes],
+            spectrum=self.spectrum,
+            detector=self.detector,
+            photons_per_pixel=self.photons_per_pixel,
+            scatter=self.scatter,
+            noise=self.noise,
+            device=self.device,
+            threads=self.threads,
+            metadata=self.metadata | {"preview_factor": factor},
+        )
+
+    def _warn_of_odd_geometry(self, camera: Camera) -> None:
+        hit = False
+        for volume in self.volumes:
+            source_ijk = apply(volume.ijk_from_ras, camera.source_ras)
+            inside = np.all((source_ijk > -0.5) & (source_ijk < np.array(volume.shape[::-1]) - 0.5))
+            if inside:
+                _logger.warning(
+                    "The source is inside the volume, at RAS %s mm: what lies behind it is left out. "
+                    "Increase the source-to-isocentre distance.",
+                    np.round(camera.source_ras, 1).tolist(),
+                )
+            hit = hit or bool(inside) or _beam_may_hit(camera, volume)
+        if not hit:
+            _logger.warning(
+                "No ray meets the volume: the exposure is blank. Move the isocentre to the CT's centre, RAS %s mm.",
+                np.round(self.volumes[0].center_ras, 1).tolist(),
+            )
+
+    def _metadata(self, seed: int) -> dict[str, Any]:
+        return self.metadata | {
+            "software": f"DeepDRRLogic {__version__}",
+            "seed": seed,
+            "photons_per_pixel": self.photons_per_pixel,
+            "spectrum": {"description": self.spectrum.description, "kvp": self.spectrum.kvp},
+            "detector": dataclasses.asdict(self.detector),
+            "noise": None if self.noise is None else dataclasses.asdict(self.noise),
+            "scatter": None if self.scatter is None else self.scatter.to_dict(),
+            "device": self.device,
+            "volumes": [
+                {
+                    "size_ijk": list(volume.shape[::-1]),
+                    "ras_from_ijk": volume.ras_from_ijk,
+                    "materials": [material.name for material in volume.materials],
+                }
+                for volume in self.volumes
+            ],
+        }
+
+
+def _all_materials(volumes: Sequence[MaterialVolume]) -> tuple[Material, ...]:
+    """The materials of all volumes, each once, in the order they appear."""
+    return tuple(dict.fromkeys(material for volume in volumes for material in volume.materials))
+
+
+def _beam_may_hit(camera: Camera, volume: MaterialVolume) -> bool:
+    """False where all corners of the volume lie outside one and the same side of the beam."""
+    x, y, depth = camera.intrinsics @ apply(camera.camera_from_ras, volume.corners_ras).T
+    outside = (
+        depth <= 0,
+        x < -0.5 * depth,
+        x > (camera.width - 0.5) * depth,
+        y < -0.5 * depth,
+        y > (camera.height - 0.5) * depth,
+    )
+    return not any(np.all(side) for side in outside)

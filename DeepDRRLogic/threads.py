@@ -1,0 +1,30 @@
+"""Work shared among threads: compiled loops and NumPy release the interpreter lock, so plain threads are enough."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+
+def thread_count(threads: int | None) -> int:
+    """The number asked for, or one per core this process may use; ValueError below 1."""
+    if threads is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if threads < 1:
+        raise ValueError(f"threads = {threads}: give at least 1, or None for one per core.")
+    return threads
+
+
+def in_slabs(work: Callable[[int, int], None], count: int, threads: int, slab: int | None = None) -> None:
+    """Calls work(start, stop) over 0…count in slabs, by several threads; the first exception is raised here."""
+    size = slab or max(1, -(-count // (4 * threads)))
+    starts = range(0, count, size)
+    if threads == 1 or len(starts) == 1:
+        for start in starts:
+            work(start, min(start + size, count))
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(work, start, min(start + size, count)) for start in starts]:
+            future.result()

@@ -1,0 +1,457 @@
+"""DICOM: slices land where they were acquired, and what is no single upright stack is refused with its
+reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, generate_uid
+
+from DeepDRRLogic import memory
+from DeepDRRLogic.affine import apply, rotation
+from DeepDRRLogic.dicom import list_series
+from DeepDRRLogic.volume import CTVolume
+
+RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+CT_IMAGE, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
+MARK_IJK, MARK_HU = (3, 5, 2), 2345
+
+
+def affine_of(axes, spacing):
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.asarray(axes, float) * spacing
+    matrix[:3, 3] = (-31.1234, 112.98765, -301.5)
+    return matrix
+
+
+OBLIQUE = rotation([1, -2, 0.5], 37) @ np.diag([-1, -1, 1])
+GRIDS = {
+    "axial": affine_of(np.diag([-1, -1, 1]), (0.7, 0.8, 2.5)),
+    "feet first in the file": affine_of(np.diag([-1, -1, -1]), (0.7, 0.7, 2.5)),
+    "coronal": affine_of([[-1, 0, 0], [0, 0, -1], [0, -1, 0]], (0.9, 0.8, 3.0)),
+    "oblique": affine_of(OBLIQUE, (0.703125, 0.8333333, 2.5123456)),
+    "oblique left-handed": affine_of(OBLIQUE @ np.diag([1, 1, -1]), (0.703125, 0.8333333, 2.5123456)),
+}
+
+
+def marked_hu():
+    hu = np.random.default_rng(0).integers(-1000, 1500, (7, 9, 8)).astype(np.int16)
+    hu[MARK_IJK[::-1]] = MARK_HU
+    return hu
+
+
+def decimal(values):
+    """DICOM's decimal strings hold 16 characters."""
+    return [f"{value:.12g}"[:16] for value in np.atleast_1d(values)]
+
+
+def new_file(sop_class, series_uid):
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = UID(sop_class)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.SeriesInstanceUID, dataset.StudyInstanceUID = series_uid, generate_uid()
+    dataset.Modality, dataset.SeriesDescription, dataset.SeriesNumber = "CT", "Body 2.5", 4
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
+    return dataset
+
+
+def legacy_slices(hu, ras_from_ijk):
+    """One data set per slice, stored as unsigned with an intercept of -1024."""
+    lps = RAS_FROM_LPS @ ras_from_ijk
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    series_uid = generate_uid()
+    slices = []
+    for k, pixels in enumerate(hu):
+        one = new_file(CT_IMAGE, series_uid)
+        one.Rows, one.Columns = pixels.shape
+        one.PixelSpacing = decimal(spacing[[1, 0]])
+        one.ImageOrientationPatient = decimal((lps[:3, :2] / spacing[:2]).T.ravel())
+        one.ImagePositionPatient = decimal((lps @ [0, 0, k, 1])[:3])
+        one.RescaleSlope, one.RescaleIntercept, one.RescaleType = 1, -1024, "HU"
+        one.PixelData = (pixels.astype(np.int32) + 1024).astype(np.uint16).tobytes()
+        slices.append(one)
+    return slices
+
+
+def save(folder, slices, shuffled=True):
+    """File names say nothing about the order."""
+    folder.mkdir(exist_ok=True)
+    order = np.random.default_rng(1).permutation(len(slices)) if shuffled else range(len(slices))
+    for name, n in enumerate(order):
+        slices[n].save_as(folder / f"IM{name:04d}", enforce_file_format=True)
+    return folder
+
+
+def enhanced(hu, ras_from_ijk):
+    """One multi-frame file whose frames are out of order, each with its own rescale."""
+    lps = RAS_FROM_LPS @ ras_from_ijk
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    file = new_file(ENHANCED_CT, generate_uid())
+    file.Rows, file.Columns = hu.shape[1:]
+    file.NumberOfFrames = len(hu)
+    shared = Dataset()
+    measures, orientation = Dataset(), Dataset()
+    measures.PixelSpacing = decimal(spacing[[1, 0]])
+    orientation.ImageOrientationPatient = decimal((lps[:3, :2] / spacing[:2]).T.ravel())
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    file.SharedFunctionalGroupsSequence = [shared]
+    frames, pixels = [], []
+    for k in np.random.default_rng(2).permutation(len(hu)):
+        groups, position, transformation = Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient = decimal((lps @ [0, 0, k, 1])[:3])
+        intercept = -1024 - int(k)
+        transformation.RescaleSlope, transformation.RescaleIntercept, transformation.RescaleType = (
+            1,
+            intercept,
+            "HU",
+        )
+        groups.PlanePositionSequence, groups.PixelValueTransformationSequence = [position], [transformation]
+        frames.append(groups)
+        pixels.append((hu[k].astype(np.int32) - intercept).astype(np.uint16))
+    file.PerFrameFunctionalGroupsSequence = frames
+    file.PixelData = np.array(pixels).tobytes()
+    return file
+
+
+def assert_is_marked_ct(ct, ras_from_ijk):
+    (found,) = np.argwhere(ct.hu == MARK_HU)
+    expected = (ras_from_ijk @ [*MARK_IJK, 1.0])[:3]
+    np.testing.assert_allclose(apply(ct.ras_from_ijk, found[::-1]), expected, atol=1e-4)
+    assert ct.hu.dtype == np.int16
+    # All voxels, each found at its own place on the original grid.
+    ijk = np.stack(np.meshgrid(*map(np.arange, ct.shape[::-1]), indexing="ij"), axis=-1)
+    original = apply(np.linalg.inv(ras_from_ijk) @ ct.ras_from_ijk, ijk)
+    np.testing.assert_allclose(original, np.rint(original), atol=1e-4)
+    i, j, k = np.moveaxis(np.rint(original).astype(int), -1, 0)
+    np.testing.assert_array_equal(ct.hu.transpose(2, 1, 0), marked_hu()[k, j, i])
+
+
+@pytest.fixture(params=GRIDS.values(), ids=GRIDS)
+def ras_from_ijk(request):
+    return request.param
+
+
+@pytest.fixture
+def slices():
+    return legacy_slices(marked_hu(), GRIDS["axial"])
+
+
+def test_legacy_slices_land_where_they_were_acquired(tmp_path, ras_from_ijk):
+    folder = save(tmp_path / "ct", legacy_slices(marked_hu(), ras_from_ijk))
+    ct = CTVolume.read(folder)
+    assert_is_marked_ct(ct, ras_from_ijk)
+    assert (ct.name, ct.notes) == ("Body 2.5", ())
+
+
+def test_enhanced_frames_land_where_they_were_acquired(tmp_path, ras_from_ijk):
+    enhanced(marked_hu(), ras_from_ijk).save_as(tmp_path / "ct.dcm", enforce_file_format=True)
+    assert_is_marked_ct(CTVolume.read(tmp_path / "ct.dcm"), ras_from_ijk)
+    assert_is_marked_ct(CTVolume.read(tmp_path), ras_from_ijk)
+
+
+def test_one_slice_stands_for_its_series_and_an_enhanced_file_for_itself(tmp_path, slices):
+    save(tmp_path, slices)
+    other = legacy_slices(marked_hu()[:4], GRIDS["coronal"])
+    save_as = [one.save_as(tmp_path / f"other{n}", enforce_file_format=True) for n, one in enumerate(other)]
+    assert len(save_as) == 4
+    enhanced(marked_hu(), GRIDS["oblique"]).save_as(tmp_path / "enhanced", enforce_file_format=True)
+    assert_is_marked_ct(CTVolume.read(tmp_path / "IM0003"), GRIDS["axial"])
+    assert_is_marked_ct(CTVolume.read(tmp_path / "enhanced"), GRIDS["oblique"])
+    assert CTVolume.read(tmp_path / "other1", hu_offset=0).shape == (4, 9, 8)
+
+
+def test_slices_in_subfolders_are_found_and_other_files_passed_over(tmp_path, slices):
+    save(tmp_path / "study", [])
+    for n, one in enumerate(slices):
+        save(tmp_path / "study" / f"part{n % 2}", [])
+        one.save_as(tmp_path / "study" / f"part{n % 2}" / f"{n}.dcm", enforce_file_format=True)
+    (tmp_path / "study" / "readme.txt").write_text("not DICOM")
+    assert_is_marked_ct(CTVolume.read(tmp_path / "study"), GRIDS["axial"])
+
+
+def compressed_by_gdcm(pixels, folder):
+    """The JPEG 2000 stream of one slice, as GDCM writes it."""
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetFileName(str(folder / "jpeg.dcm"))
+    writer.Execute(sitk.GetImageFromArray(pixels[None]))
+    written = pydicom.dcmread(folder / "jpeg.dcm")
+    return next(generate_frames(written.PixelData, number_of_frames=1)), written.file_meta.TransferSyntaxUID
+
+
+def compress(file, frames, folder):
+    encoded = [compressed_by_gdcm(frame, folder) for frame in frames]
+    (folder / "jpeg.dcm").unlink()
+    assert encoded[0][1].is_compressed
+    file.PixelData = encapsulate([stream for stream, _ in encoded])
+    file["PixelData"].is_undefined_length = True
+    file.file_meta.TransferSyntaxUID = encoded[0][1]
+
+
+def larger(hu):
+    """JPEG 2000 has its least sizes."""
+    return np.pad(hu, ((0, 0), (0, 64), (0, 64)), mode="reflect")
+
+
+def test_compressed_slices_have_the_values_of_uncompressed_ones(tmp_path):
+    hu = larger(marked_hu())
+    plain = CTVolume.read(save(tmp_path / "plain", legacy_slices(hu, GRIDS["oblique"])))
+    np.testing.assert_array_equal(plain.hu, hu)
+    jpeg = legacy_slices(hu, GRIDS["oblique"])
+    for one in jpeg:
+        one.RescaleIntercept = -1000  # stored values are 24 lower, so the decoder must not rescale on its own
+        compress(one, [(one.pixel_array - 24).astype(np.uint16)], tmp_path)
+    assert CTVolume.read(save(tmp_path / "jpeg", jpeg)).hu.tobytes() == plain.hu.tobytes()
+    rle = legacy_slices(hu, GRIDS["oblique"])
+    for one in rle:
+        one.compress(RLELossless)
+    assert CTVolume.read(save(tmp_path / "rle", rle)).hu.tobytes() == plain.hu.tobytes()
+
+
+def test_compressed_frames_keep_each_its_own_rescale(tmp_path):
+    hu = larger(marked_hu())
+    file = enhanced(hu, GRIDS["axial"])
+    compress(file, file.pixel_array, tmp_path)
+    file.save_as(tmp_path / "ct.dcm", enforce_file_format=True)
+    np.testing.assert_array_equal(CTVolume.read(tmp_path / "ct.dcm").hu, hu)
+
+
+def test_every_slice_has_its_own_rescale_also_a_fractional_one(tmp_path, slices):
+    for k, one in enumerate(slices):
+        slope = 0.5 if k % 2 else 1.25
+        one.RescaleSlope, one.RescaleIntercept = str(slope), "-1024.5"
+    ct = CTVolume.read(save(tmp_path / "ct", slices))
+    slope = np.where(np.arange(7) % 2, 0.5, 1.25)[:, None, None]
+    np.testing.assert_allclose(ct.hu, (marked_hu() + 1024) * slope - 1024.5, rtol=1e-6)
+    assert ct.hu.dtype == np.float32
+
+
+def test_values_beyond_sixteen_bits_are_kept(tmp_path, slices):
+    for one in slices:
+        one.RescaleSlope = 16
+    ct = CTVolume.read(save(tmp_path / "ct", slices), hu_offset=0)
+    np.testing.assert_array_equal(ct.hu, (marked_hu().astype(int) + 1024) * 16 - 1024)
+
+
+def test_padding_becomes_the_lowest_hounsfield_unit(tmp_path):
+    hu = marked_hu()
+    slices = legacy_slices(hu, GRIDS["axial"])
+    for one in slices:
+        one.PixelRepresentation, one.PixelPaddingValue = 1, -2000
+        stored = one.pixel_array.astype(np.int16)
+        stored[0] = -2000
+        one.PixelData = stored.tobytes()
+    ct = CTVolume.read(save(tmp_path / "ct", slices))
+    assert np.all(ct.hu[:, 0] == -1024)
+    np.testing.assert_array_equal(ct.hu[:, 1:], hu[:, 1:])
+
+
+def refused(folder, message, **options):
+    with pytest.raises(ValueError, match=message):
+        CTVolume.read(folder, **options)
+
+
+def test_missing_slices_are_named_by_position(tmp_path, slices):
+    del slices[2], slices[3]  # positions 2 and 4 of 7
+    folder = save(tmp_path / "ct", slices)
+    refused(folder, r"2 of 7 slices are missing, at -296.50, -291.50 mm.*2.5 mm apart")
+
+
+def test_doubled_slices_are_named_by_position(tmp_path, slices):
+    slices[3].ImagePositionPatient = slices[4].ImagePositionPatient
+    refused(save(tmp_path / "ct", slices), r"1 slices share a position.*-291.50 mm")
+
+
+def test_the_same_file_twice_is_used_once_and_noted(tmp_path, slices):
+    folder = save(tmp_path / "ct", slices)
+    (folder / "copy").write_bytes((folder / "IM0002").read_bytes())
+    ct = CTVolume.read(folder)
+    assert_is_marked_ct(ct, GRIDS["axial"])
+    assert any("1 slices were there twice" in note for note in ct.notes)
+
+
+def test_uneven_spacing_is_refused(tmp_path, slices):
+    for k, one in enumerate(slices):
+        one.ImagePositionPatient = decimal([0, 0, 2.5 * k if k < 4 else 7.5 + 5.0 * (k - 3)])
+    refused(save(tmp_path / "ct", slices), "unevenly spaced, from 2.5 to 5 mm")
+    for k, one in enumerate(slices):
+        one.ImagePositionPatient = decimal([0, 0, 2.5 * k + (0.6 if k == 3 else 0)])
+    refused(save(tmp_path / "jitter", slices), "up to 0.6 mm from where even spacing")
+
+
+def test_positions_rounded_by_the_scanner_are_accepted(tmp_path, slices):
+    for k, one in enumerate(slices):
+        one.ImagePositionPatient = decimal([0, 0, round(0.625 * k, 1)])
+    ct = CTVolume.read(save(tmp_path / "ct", slices))
+    assert ct.spacing_mm[2] == pytest.approx(0.625, abs=0.02)
+
+
+def test_several_series_are_listed_and_one_can_be_chosen(tmp_path, slices):
+    save(tmp_path / "ct", slices)
+    thin = legacy_slices(marked_hu()[:5], GRIDS["axial"])
+    for one in thin:
+        one.SeriesDescription, one.SeriesNumber = "Bone 1.0", 5
+        one.save_as(tmp_path / "ct" / one.SOPInstanceUID, enforce_file_format=True)
+    uids = slices[0].SeriesInstanceUID, thin[0].SeriesInstanceUID
+    with pytest.raises(ValueError, match="2 CT series") as error:
+        CTVolume.read(tmp_path / "ct")
+    for text in (*uids, "'Body 2.5'  7 slices", "'Bone 1.0'  5 slices"):
+        assert text in str(error.value)
+    for choice in (uids[1], "5", "bone 1.0"):
+        assert CTVolume.read(tmp_path / "ct", choice).shape[0] == 5
+    refused(tmp_path / "ct", "No CT series", series="lung")
+    assert {s.uid: len(s.slices) for s in list_series(tmp_path / "ct")} == {uids[0]: 7, uids[1]: 5}
+
+
+def test_localizers_and_captures_are_left_out_and_noted(tmp_path, slices):
+    folder = save(tmp_path / "ct", slices)
+    scout, capture = legacy_slices(marked_hu()[:2], GRIDS["coronal"])
+    scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    del capture.ImagePositionPatient
+    for name, one in (("scout", scout), ("capture", capture)):
+        one.SeriesInstanceUID = slices[0].SeriesInstanceUID
+        one.save_as(folder / name, enforce_file_format=True)
+    ct = CTVolume.read(folder)
+    assert_is_marked_ct(ct, GRIDS["axial"])
+    assert "1 localizers were left out" in ct.notes
+    assert any("1 images without a place" in note for note in ct.notes)
+    scout.SeriesInstanceUID = generate_uid()
+    refused(save(tmp_path / "scouts", [scout]), "localizers or images without a place")
+
+
+def test_another_modality_is_named(tmp_path, slices):
+    for one in slices:
+        one.Modality = "MR"
+        one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.4")
+    refused(save(tmp_path / "mr", slices), "no CT, but MR")
+
+
+def test_a_missing_rescale_is_asked_for(tmp_path, slices):
+    for one in slices[:3]:
+        del one.RescaleIntercept
+    folder = save(tmp_path / "ct", slices)
+    refused(folder, r"3 of 7 slices lack rescale.*hu_offset=-1024")
+    for one in slices[3:]:
+        del one.RescaleIntercept
+    ct = CTVolume.read(save(tmp_path / "none", slices), hu_offset=-1024)
+    np.testing.assert_array_equal(ct.hu, marked_hu())
+
+
+def test_values_that_are_not_hounsfield_units_are_refused(tmp_path, slices):
+    for one in slices:
+        one.RescaleType = "MGML"
+    refused(save(tmp_path / "ct", slices), "MGML, not HU")
+
+
+def test_slices_of_different_kinds_are_counted(tmp_path, slices):
+    slices[2].Rows, slices[2].Columns = 8, 9
+    refused(save(tmp_path / "ct", slices), "different sizes.*8×9: 6; 9×8: 1")
+    turned = legacy_slices(marked_hu(), GRIDS["axial"])
+    turned[1].ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    refused(save(tmp_path / "turned", turned), "different orientations")
+
+
+def test_an_orientation_that_is_none_is_refused(tmp_path, slices):
+    for one in slices:
+        one.ImageOrientationPatient = [1, 0, 0, 0.5, 0.5, 0]
+    refused(save(tmp_path / "ct", slices), "not two perpendicular unit vectors")
+
+
+def test_a_lone_slice_and_an_empty_folder_are_refused(tmp_path, slices):
+    refused(save(tmp_path / "one", slices[:1]), "only 1 slice")
+    refused(save(tmp_path / "none", []), "no DICOM image")
+
+
+def test_cut_pixels_and_missing_pixels_are_named_with_their_file(tmp_path, slices):
+    folder = save(tmp_path / "ct", slices)
+    whole = (folder / "IM0004").read_bytes()
+    (folder / "IM0004").write_bytes(whole[:-50])
+    refused(folder, "IM0004")
+    one = pydicom.dcmread(folder / "IM0001")
+    del one.PixelData
+    (folder / "IM0004").write_bytes(whole)
+    one.save_as(folder / "IM0001")
+    refused(folder, "IM0001 has no pixels")
+
+
+@pytest.mark.parametrize("length", [400, 700, 900])
+def test_a_file_that_breaks_off_in_its_header_is_named(tmp_path, length):
+    path = tmp_path / "ct.dcm"
+    enhanced(marked_hu(), GRIDS["axial"]).save_as(path, enforce_file_format=True)
+    path.write_bytes(path.read_bytes()[:length])
+    refused(path, "ct.dcm")
+
+
+def test_a_series_that_does_not_fit_is_refused_before_its_pixels_are_read(tmp_path, slices, monkeypatch):
+    folder = save(tmp_path / "ct", slices)
+    monkeypatch.setattr(memory, "available_memory_bytes", lambda: 1000)
+    monkeypatch.setattr(
+        "DeepDRRLogic.dicom.series.read_pixels", lambda stack: pytest.fail("pixels were read")
+    )
+    refused(folder, "8×9×7 voxels.*Downsampled by 2")
+
+
+def tilted(angle_deg, axis=(1, 0, 0)):
+    """A ball of 600 HU around a known point, in air, seen by a gantry tilted about an axis."""
+    turn = rotation(axis, angle_deg)
+    lps = np.eye(4)
+    lps[:3, :3] = turn
+    lps[:3, 2] = [0, 0, 1 / turn[2, 2]]  # the table moves along z, the slices lean
+    lps[:3, 3] = (-24, -20, 100)
+    k, j, i = np.mgrid[:30, :56, :48]
+    center = (lps @ [22.5, 30.2, 15.3, 1])[:3]
+    points = np.stack([i, j, k, np.ones_like(i)], axis=-1) @ lps.T
+    distance = np.linalg.norm(points[..., :3] - center, axis=-1)
+    hu = np.rint(-1000 + 1600 * np.clip(9.5 - distance, 0, 1)).astype(np.int16)
+    return SimpleNamespace(hu=hu, ras_from_ijk=RAS_FROM_LPS @ lps, center_ras=center * [-1, -1, 1])
+
+
+def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path):
+    scan = tilted(12.5)
+    folder = save(tmp_path / "ct", legacy_slices(scan.hu, scan.ras_from_ijk))
+    refused(folder, r"tilted by 12\.50°.*correct_tilt=True")
+
+
+@pytest.mark.parametrize("axis", [(1, 0, 0), (0, 1, 0)])
+@pytest.mark.parametrize("angle_deg", [-20.0, 12.5])
+def test_a_corrected_tilt_leaves_a_ball_a_ball_in_its_place(tmp_path, angle_deg, axis):
+    scan = tilted(angle_deg, axis)
+    ct = CTVolume.read(save(tmp_path / "ct", legacy_slices(scan.hu, scan.ras_from_ijk)), correct_tilt=True)
+    weight = (ct.hu.astype(float) + 1000).transpose(2, 1, 0)
+    ijk = np.stack(np.meshgrid(*map(np.arange, ct.shape[::-1]), indexing="ij"), axis=-1)
+    offset = apply(ct.ras_from_ijk, ijk) - scan.center_ras
+    np.testing.assert_allclose(
+        np.average(offset.reshape(-1, 3), axis=0, weights=weight.ravel()), 0, atol=0.05
+    )
+    moments = np.average(offset.reshape(-1, 3) ** 2, axis=0, weights=weight.ravel())
+    np.testing.assert_allclose(moments, np.mean(moments), rtol=0.02)
+    mass = weight.sum() * abs(np.linalg.det(ct.ras_from_ijk[:3, :3]))
+    original = (scan.hu + 1000.0).sum() * abs(np.linalg.det(scan.ras_from_ijk[:3, :3]))
+    assert mass == pytest.approx(original, rel=1e-3)
+    assert any("tilted by" in note for note in ct.notes)
+
+
+def test_correcting_an_upright_series_changes_nothing(tmp_path, slices):
+    assert_is_marked_ct(CTVolume.read(save(tmp_path / "ct", slices), correct_tilt=True), GRIDS["axial"])
+
+
+def test_slices_shifted_against_each_other_are_refused(tmp_path, slices):
+    slices[3].ImagePositionPatient[0] += 5
+    refused(save(tmp_path / "ct", slices), "shifted sideways by up to 5 mm")
+
+
+def test_a_wrong_suffix_does_not_hide_what_a_file_is(tmp_path):
+    Path(tmp_path / "picture.png").write_bytes(b"\x89PNG not really")
+    refused(tmp_path / "picture.png", "neither DICOM")

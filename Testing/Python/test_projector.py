@@ -1,0 +1,262 @@
+"""The CPU projector against exact answers: analytic shapes, and exact integration of arbitrary volumes."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from shapes import (
+    away_from_edges,
+    centred_affine,
+    chord_of_box_mm,
+    chord_of_sphere_mm,
+    sphere,
+    view,
+    volume_of,
+)
+
+from DeepDRRLogic.affine import apply, rigid, rotation
+from DeepDRRLogic.geometry import Camera
+from DeepDRRLogic.phantom import phantom
+from DeepDRRLogic.projector import make_projector
+from DeepDRRLogic.projector.cpu import CpuProjector
+from DeepDRRLogic.projector.reference import project_exactly
+from DeepDRRLogic.volume import MaterialVolume
+
+VIEWS = [(0, 0), (90, 0), (180, 0), (-35, 20), (45, 0), (10, -40), (5, 70)]
+OBLIQUE = rotation((1, 2, 3), 33.0)
+LEFT_HANDED = np.diag([-1.0, 1.0, 1.0]) @ rotation((0, 1, 1), 20.0)
+
+
+def centroid(picture):
+    v, u = np.indices(picture.shape)
+    return np.array([(u * picture).sum(), (v * picture).sum()]) / picture.sum()
+
+
+def assert_close_inside(measured, chord_mm, density=1.0):
+    exact = chord_mm * density / 10
+    inside = away_from_edges(chord_mm)
+    assert inside.sum() > 100
+    error = np.abs(measured - exact)[inside] / exact[inside]
+    assert np.percentile(error, 99) < 0.005
+    return error
+
+
+def distance(measured, exact):
+    """Relative difference of two pictures in the mean square."""
+    return np.linalg.norm(measured - exact) / np.linalg.norm(exact)
+
+
+def random_volume(seed=0, shape=(64, 70, 76), spacing=(1.2, 1.0, 1.5), turn=None):
+    rng = np.random.default_rng(seed)
+    density, organ = (low_pass(rng.normal(size=shape)) for _ in range(2))
+    return volume_of(1 + density, np.digitize(organ, (-0.3, 0.3)), centred_affine(shape, spacing, turn=turn))
+
+
+def low_pass(noise, passes=2):
+    """Noise with the grain of anatomy: a few voxels, values mostly within ±1."""
+    for _ in range(passes):
+        for axis in range(3):
+            noise = (np.roll(noise, 1, axis) + noise + np.roll(noise, -1, axis)) / 3
+    return np.clip(noise / noise.std() / 3, -1, 1)
+
+
+@pytest.mark.parametrize("angles", VIEWS)
+@pytest.mark.parametrize("turn", [None, OBLIQUE, LEFT_HANDED], ids=["straight", "oblique", "left-handed"])
+def test_a_ball_has_the_area_density_and_the_place_of_a_ball(angles, turn):
+    affine = centred_affine((80, 80, 80), (1.0, 1.1, 0.9), center_ras=(5, -3, 8), turn=turn)
+    center = (8.3, -5.1, 6.7)
+    camera = view(*angles, isocenter=(5, -3, 8))
+    picture = CpuProjector(sphere(31.0, center, (80, 80, 80), affine)).project(camera)[1]
+    chord = chord_of_sphere_mm(camera, 31.0, center)
+    assert_close_inside(picture, chord)
+    assert np.abs(centroid(picture) - centroid(chord)).max() < 0.05
+
+
+@pytest.mark.parametrize("angles", VIEWS)
+def test_a_slab_that_fills_its_volume_reaches_from_face_to_face(angles):
+    shape = (40, 50, 60)
+    affine = centred_affine(shape, (1.5, 1.0, 1.25), turn=OBLIQUE)
+    camera = view(*angles)
+    picture = CpuProjector(volume_of(np.full(shape, 1.9), np.full(shape, 2), affine)).project(camera)[2]
+    lengths = exact_box(camera, affine, shape)
+    assert_close_inside(picture, lengths, 1.9)
+    assert np.abs(centroid(picture) - centroid(lengths)).max() < 0.05
+
+
+def exact_box(camera, affine, shape):
+    """Chord through the whole extent of a volume, in mm: the box is axis-aligned in the volume's own millimetres."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    mm_from_ras = np.diag([*spacing, 1.0]) @ np.linalg.inv(affine)
+    return chord_of_box_mm(camera, -0.5 * spacing, (np.array(shape[::-1]) - 0.5) * spacing, mm_from_ras)
+
+
+@pytest.mark.parametrize("angles", VIEWS)
+def test_an_off_axis_box_of_bone_in_soft_tissue_keeps_both_apart(angles):
+    shape = (90, 90, 90)
+    affine = centred_affine(shape)
+    density, labels = np.ones(shape), np.ones(shape)
+    density[20:62, 25:70, 35:80], labels[20:62, 25:70, 35:80] = 1.8, 2
+    camera = view(*angles)
+    air, soft, bone = CpuProjector(volume_of(density, labels, affine)).project(camera)
+    low, high = apply(affine, [34.5, 24.5, 19.5]), apply(affine, [79.5, 69.5, 61.5])
+    bone_mm = chord_of_box_mm(camera, low, high)
+    assert_close_inside(bone, bone_mm, 1.8)
+    assert np.abs(centroid(bone) - centroid(bone_mm)).max() < 0.05
+    assert_close_inside(soft + bone / 1.8, chord_of_box_mm(camera, (-45, -45, -45), (45, 45, 45)))
+    assert not air.any()
+
+
+@pytest.mark.parametrize("shift", [(0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5), (0.25, -0.5, 0.5)])
+def test_half_a_voxel_is_half_a_voxel(shift):
+    shape = (50, 50, 50)
+    at_rest, moved = (
+        centred_affine(shape, (2, 2, 2)),
+        centred_affine(shape, (2, 2, 2), center_ras=2 * np.array(shift)),
+    )
+    camera = view(25, 10, size=(300, 300))
+    ball = sphere(30.0, (0, 0, 0), shape, at_rest)
+    there = CpuProjector(volume_of(ball.density_g_cm3, ball.labels, moved)).project(camera)[1]
+    expected = chord_of_sphere_mm(camera, 30.0, 2 * np.array(shift))
+    assert np.abs(centroid(there) - centroid(expected)).max() < 0.05
+
+
+@pytest.mark.parametrize("angles", VIEWS)
+@pytest.mark.parametrize("turn", [None, OBLIQUE, LEFT_HANDED], ids=["straight", "oblique", "left-handed"])
+def test_any_volume_agrees_with_exact_integration(angles, turn):
+    volume = random_volume(turn=turn)
+    camera = view(*angles, size=(40, 30), pitch=3.0)
+    measured, exact = CpuProjector(volume).project(camera), project_exactly(volume, camera)
+    # Three materials that change places every few voxels are the worst there is; patients are much smoother.
+    assert distance(measured.sum(axis=0), exact.sum(axis=0)) < 0.003
+    for one, other in zip(measured, exact, strict=True):
+        assert distance(one, other) < 0.015
+
+
+@pytest.mark.parametrize("angles", VIEWS)
+def test_a_patient_agrees_with_exact_integration(angles):
+    torso = phantom(spacing_mm=4.0)
+    volume = MaterialVolume.from_ct(torso.ct, torso.labels)
+    camera = view(*angles, isocenter=volume.center_ras, size=(320, 240), pitch=1.2)
+    pixels = np.random.default_rng(0).integers(0, (320, 240), (300, 2))
+    measured = CpuProjector(volume).project(camera)[:, pixels[:, 1], pixels[:, 0]]
+    exact = project_exactly(volume, camera, pixels)
+    attenuation = np.array([m.mass_attenuation_cm2_g(60.0) for m in volume.materials]).reshape(3)
+    error = np.abs(attenuation @ (measured - exact)) / (attenuation @ exact).clip(0.05)
+    assert np.percentile(error, 99) < 0.005
+    assert distance(measured[1], exact[1]) < 0.002
+    assert distance(measured[2], exact[2]) < 0.015
+
+
+def test_the_reference_adds_up_the_voxels_that_a_ray_crosses():
+    shape = (5, 6, 7)
+    density = np.random.default_rng(1).uniform(0.5, 2, shape)
+    volume = volume_of(density, np.ones(shape), centred_affine(shape, (2.0, 3.0, 4.0)))
+    camera = Camera(np.diag([-1e9, 1e9, 1.0]), view().camera_from_ras, 1, 1, 1020.0)
+    through_middle = project_exactly(volume, camera, interpolation="nearest")[1, 0, 0]
+    assert through_middle == pytest.approx(density[2, :, 3].sum() * 0.3, rel=1e-6)
+
+
+def test_the_reference_integrates_a_linear_ramp_exactly():
+    shape = (9, 9, 9)
+    ramp = np.broadcast_to(np.arange(9)[None, :, None] + 1.0, shape)
+    volume = volume_of(ramp, np.ones(shape), centred_affine(shape))
+    camera = Camera(np.diag([-1e9, 1e9, 1.0]), view().camera_from_ras, 1, 1, 1020.0)
+    # The ends of the volume are half a voxel beyond the outermost centres and hold their value.
+    exact = (0.5 * 1 + 0.5 * (1 + 9) * 8 + 0.5 * 9) / 10
+    assert project_exactly(volume, camera)[1, 0, 0] == pytest.approx(exact, rel=1e-9)
+
+
+def test_two_volumes_that_overlap_each_keep_their_own_labels():
+    shape = (80, 80, 80)
+    affine = centred_affine(shape)
+    soft = sphere(32.0, (-5, 0, 0), shape, affine, label=1)
+    bone = sphere(28.0, (5, 0, 0), shape, affine, label=2, density=1.9)
+    camera = view(20, 10)
+    first, second = CpuProjector(soft).project(camera), CpuProjector(bone).project(camera)
+    assert_close_inside(first[1], chord_of_sphere_mm(camera, 32.0, (-5, 0, 0)))
+    assert_close_inside(second[2], chord_of_sphere_mm(camera, 28.0, (5, 0, 0)), 1.9)
+    assert not first[2].any() and not second[1].any()
+
+
+def test_a_volume_that_does_not_fill_the_beam_leaves_the_rest_blank():
+    shape = (20, 20, 20)
+    camera = view(30, 15, isocenter=(25, 10, -8))
+    picture = CpuProjector(volume_of(np.ones(shape), np.ones(shape), centred_affine(shape))).project(camera)
+    lengths = exact_box(camera, centred_affine(shape), shape)
+    shifts = [(8 * v, 8 * u) for v in (-1, 0, 1) for u in (-1, 0, 1)]
+    far_away = ~np.any([np.roll(lengths > 0, shift, (0, 1)) for shift in shifts], axis=0)
+    assert lengths.any() and far_away.sum() > 1000
+    assert not picture[:, far_away].any()
+
+
+def test_nothing_is_added_behind_the_source():
+    shape = (80, 80, 80)
+    volume = volume_of(np.ones(shape), np.ones(shape), centred_affine(shape, (4, 4, 4)))
+    camera = view().moved(rigid(translation_mm=(0, 530, 0)))
+    middle = CpuProjector(volume).project(camera)[1][120, 160]
+    assert middle == pytest.approx(16.0, rel=0.01)
+
+
+def test_nothing_is_added_behind_the_detector():
+    shape = (80, 80, 80)
+    volume = volume_of(np.ones(shape), np.ones(shape), centred_affine(shape, (4, 4, 4)))
+    camera = view().moved(rigid(translation_mm=(0, -490, 0)))
+    middle = CpuProjector(volume).project(camera)[1][120, 160]
+    assert middle == pytest.approx(16.0, rel=0.03)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 20, 20), (20, 1, 20), (20, 20, 1), (2, 3, 4)])
+@pytest.mark.parametrize("angles", VIEWS)
+def test_thin_volumes_are_as_thick_as_their_voxels(shape, angles):
+    affine = centred_affine(shape, (6.0, 5.0, 7.0))
+    camera = view(*angles)
+    picture = CpuProjector(volume_of(np.ones(shape), np.ones(shape), affine)).project(camera)[1]
+    fine = exact_box(camera.resampled(4 * camera.width, 4 * camera.height), affine, shape)
+    assert picture.sum() == pytest.approx(fine.sum() / 16 / 10, rel=0.05)
+
+
+def test_the_number_of_threads_changes_nothing():
+    volume, camera = random_volume(), view(-35, 20)
+    alone, together = (CpuProjector(volume, threads=n).project(camera) for n in (1, 3))
+    assert np.array_equal(alone, together)
+
+
+def test_a_rigid_motion_of_everything_changes_nothing():
+    volume, camera = random_volume(), view(15, 25)
+    motion = rigid(rotation((3, -1, 2), 71.0), (120.0, -40.0, 33.0))
+    moved = volume_of(volume.density_g_cm3, volume.labels, motion @ volume.ras_from_ijk)
+    before, after = CpuProjector(volume).project(camera), CpuProjector(moved).project(camera.moved(motion))
+    assert np.abs(before - after).max() < 1e-4 * before.max()
+
+
+def test_the_projector_needs_little_more_memory_than_the_volume():
+    shape = (120, 160, 160)
+    volume = volume_of(np.ones(shape), np.ones(shape), centred_affine(shape))
+    own = volume.density_g_cm3.nbytes + volume.labels.nbytes
+    CpuProjector(random_volume()).project(view())
+    tracemalloc.start()
+    CpuProjector(volume).project(view(size=(64, 48)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert own + peak < 1.5 * own
+
+
+def test_a_label_without_material_is_named():
+    volume = random_volume()
+    labels = volume.labels.copy()
+    labels[3, 4, 5] = 7
+    with pytest.raises(ValueError, match=r"[Ll]abel.* 7|7.*label"):
+        CpuProjector(volume_of(volume.density_g_cm3, labels, volume.ras_from_ijk))
+
+
+def test_an_unknown_device_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"'abacus'.*cpu"):
+        make_projector(random_volume(), device="abacus")
+
+
+def test_auto_finds_a_device():
+    camera = view(size=(20, 20))
+    volume = random_volume()
+    assert np.array_equal(make_projector(volume).project(camera), CpuProjector(volume).project(camera))
