@@ -45,9 +45,7 @@ def apply(matrix: npt.ArrayLike, points: npt.ArrayLike) -> FloatArray:
     [3.0, 2.0, 2.0]
     """
     affine = as_floats(matrix, (4, 4), "matrix")
-    mapped: FloatArray = (
-        as_floats(points, (..., 3), "points", finite=False) @ affine[:3, :3].T + affine[:3, 3]
-    )
+    mapped: FloatArray = as_floats(points, (..., 3), "points", finite=False) @ affine[:3, :3].T + affine[:3, 3]
     return mapped
 
 
@@ -70,9 +68,7 @@ def rotation(axis: npt.ArrayLike, angle_deg: float) -> FloatArray:
     return turn
 
 
-def rigid(
-    rotation: npt.ArrayLike | None = None, translation_mm: npt.ArrayLike = (0.0, 0.0, 0.0)
-) -> FloatArray:
+def rigid(rotation: npt.ArrayLike | None = None, translation_mm: npt.ArrayLike = (0.0, 0.0, 0.0)) -> FloatArray:
     """The matrix (4, 4) that first rotates (3, 3), then translates (3,)."""
     matrix = np.eye(4)
     if rotation is not None:
@@ -108,9 +104,7 @@ def check_rigid(matrix: npt.ArrayLike, name: str = "matrix") -> FloatArray:
     return motion
 
 
-def check_affine(
-    matrix: npt.ArrayLike, name: str = "ras_from_ijk", *, shear_tolerance_deg: float = 0.1
-) -> FloatArray:
+def check_affine(matrix: npt.ArrayLike, name: str = "ras_from_ijk", *, shear_tolerance_deg: float = 0.1) -> FloatArray:
     """A float64 copy of a volume's affine (4, 4); ValueError if it is not finite, singular or sheared.
 
     Axes may lean from the perpendicular by `shear_tolerance_deg`: 0.1° displaces the far end of a 500 mm
@@ -120,9 +114,7 @@ def check_affine(
     _check_last_row(affine, name)
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     if np.any(steps == 0.0):
-        raise ValueError(
-            f"{name} is singular: its voxel spacing is {steps.tolist()} mm. Give every axis a spacing."
-        )
+        raise ValueError(f"{name} is singular: its voxel spacing is {steps.tolist()} mm. Give every axis a spacing.")
     directions = affine[:3, :3] / steps
     if abs(np.linalg.det(directions)) < _RIGID_TOLERANCE:
         raise ValueError(f"{name} is singular: its axes {directions.T.tolist()} lie in one plane.")

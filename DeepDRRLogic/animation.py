@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from DeepDRRLogic.files import replaced_when_written, require_writable_place
+from .files import replaced_when_written, require_writable_place
 
 Frame = npt.NDArray[np.uint8]
 
@@ -99,14 +99,10 @@ def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:
     shape: tuple[int, ...] | None = None
     for number, frame in enumerate(frames):
         if frame.dtype != np.uint8 or frame.ndim != 2:
-            raise ValueError(
-                f"Frame {number} is {frame.dtype} of shape {frame.shape}; frames are (H, W) uint8."
-            )
+            raise ValueError(f"Frame {number} is {frame.dtype} of shape {frame.shape}; frames are (H, W) uint8.")
         shape = shape or frame.shape
         if frame.shape != shape:
-            raise ValueError(
-                f"Frame {number} has shape {frame.shape}, the first one {shape}; all must agree."
-            )
+            raise ValueError(f"Frame {number} has shape {frame.shape}, the first one {shape}; all must agree.")
         yield frame
     if shape is None:
         raise ValueError("No frames: an animation needs at least one.")

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from DeepDRRLogic.affine import FloatArray, as_floats, rigid
-from DeepDRRLogic.carm_limits import CArmLimits
-from DeepDRRLogic.carm_presets import preset_settings, view_angles_deg
-from DeepDRRLogic.geometry import Camera, check_pixel_count
+from .affine import FloatArray, as_floats, rigid
+from .carm_limits import CArmLimits
+from .carm_presets import preset_settings, view_angles_deg
+from .geometry import Camera, check_pixel_count
 
 if TYPE_CHECKING:
-    from DeepDRRLogic.collimator import CircularCollimator
+    from .collimator import CircularCollimator
 
 _logger = logging.getLogger(__name__)
 
@@ -127,9 +127,7 @@ class CArm:
         """The same C-arm with fields changed by name; ValueError for a field it does not have."""
         unknown = sorted(set(changes) - set(_fields(self)))
         if unknown:
-            raise ValueError(
-                f"A C-arm has no {', '.join(unknown)}. Its fields are: {', '.join(_fields(self))}."
-            )
+            raise ValueError(f"A C-arm has no {', '.join(unknown)}. Its fields are: {', '.join(_fields(self))}.")
         return dataclasses.replace(self, **changes)
 
     def with_angles(self, primary_deg: float, secondary_deg: float, roll_deg: float | None = None) -> CArm:
@@ -182,7 +180,7 @@ class CArm:
 
     def field_collimator(self) -> CircularCollimator | None:
         """The round opening of an image intensifier, in the middle of the detector; None if rectangular."""
-        from DeepDRRLogic.collimator import CircularCollimator
+        from .collimator import CircularCollimator
 
         if self.field_diameter_mm is None:
             return None
@@ -205,9 +203,7 @@ class CArm:
             [0.0, 0.0, 1.0],
         ]
         camera_from_ras = rigid(rotation, -rotation @ source)
-        return Camera(
-            np.array(intrinsics), camera_from_ras, self.width, self.height, self.source_to_detector_mm
-        )
+        return Camera(np.array(intrinsics), camera_from_ras, self.width, self.height, self.source_to_detector_mm)
 
 
 def beam_frame_ras(primary_deg: npt.ArrayLike, secondary_deg: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

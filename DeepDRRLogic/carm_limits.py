@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from DeepDRRLogic.carm import CArm
+    from .carm import CArm
 
 Range = tuple[float, float]
 

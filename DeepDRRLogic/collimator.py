@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from DeepDRRLogic.geometry import Camera
+    from .geometry import Camera
 
 Unit = Literal["px", "mm"]
 
@@ -121,7 +121,5 @@ def _coordinates(camera: Camera, unit: Unit) -> tuple[npt.NDArray[np.float64], n
 def _not_closed(inside: npt.NDArray[np.bool_], collimator: Collimator) -> npt.NDArray[np.bool_]:
     if not inside.any():
         height, width = inside.shape
-        raise ValueError(
-            f"{collimator} leaves no pixel of the {width}×{height} detector open; move or widen it."
-        )
+        raise ValueError(f"{collimator} leaves no pixel of the {width}×{height} detector open; move or widen it.")
     return inside

@@ -26,8 +26,7 @@ def checked_energies(energies_kev: npt.ArrayLike) -> FloatArray:
     bad = energies[~((energies >= MIN_ENERGY_KEV) & (energies <= MAX_ENERGY_KEV))]
     if bad.size:
         raise ValueError(
-            f"No cross sections at {bad[0]:g} keV; use energies from {MIN_ENERGY_KEV:g} to "
-            f"{MAX_ENERGY_KEV:g} keV."
+            f"No cross sections at {bad[0]:g} keV; use energies from {MIN_ENERGY_KEV:g} to {MAX_ENERGY_KEV:g} keV."
         )
     return energies
 

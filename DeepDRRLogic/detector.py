@@ -79,9 +79,7 @@ class Detector:
         if len(edges) < 2 or not edges[0] >= 0.0 or not all(a < b for a, b in itertools.pairwise(edges)):
             raise ValueError(f"Energy bins have the edges {edges} keV; give at least two rising values.")
         if len(self.channels) != len(edges) - 1:
-            raise ValueError(
-                f"{len(self.channels)} channel names for {len(edges) - 1} channels; name each once."
-            )
+            raise ValueError(f"{len(self.channels)} channel names for {len(edges) - 1} channels; name each once.")
         if self.absorber is not None:
             check_positive("absorber_g_cm2", self.absorber_g_cm2)
         checked_kernel(self.crosstalk)
@@ -147,10 +145,7 @@ class Detector:
         sensor = None if absorber is None else material(absorber)
         return Detector(
             name,
-            tuple(
-                f"{a:g}-{b:g} keV" if b < math.inf else f"{a:g} keV and up"
-                for a, b in itertools.pairwise(edges)
-            ),
+            tuple(f"{a:g}-{b:g} keV" if b < math.inf else f"{a:g} keV and up" for a, b in itertools.pairwise(edges)),
             ReadoutNoise(0.0, 0.0),
             edges_kev=edges,
             absorber=sensor,
@@ -176,9 +171,7 @@ class Detector:
     def signal_per_photon(self, energies_kev: npt.ArrayLike) -> FloatArray:
         """Return g(E), (C, n): the signal of one detected photon, its energy in keV or one count."""
         energies = np.atleast_1d(np.asarray(energies_kev, dtype=np.float64))
-        return (
-            energies[None].copy() if self.edges_kev is None else np.ones((len(self.channels), energies.size))
-        )
+        return energies[None].copy() if self.edges_kev is None else np.ones((len(self.channels), energies.size))
 
 
 _NAMED: dict[str, Callable[[], Detector]] = {
@@ -214,11 +207,7 @@ def checked_kernel(kernel: Kernel) -> npt.NDArray[np.float32]:
     except ValueError as error:
         raise ValueError("The crosstalk kernel is ragged; give rows of one length.") from error
     if values.ndim != 2 or not values.size or values.shape[0] % 2 == 0 or values.shape[1] % 2 == 0:
-        raise ValueError(
-            f"The crosstalk kernel has shape {values.shape}; give odd numbers of rows and columns."
-        )
+        raise ValueError(f"The crosstalk kernel has shape {values.shape}; give odd numbers of rows and columns.")
     if not abs(values.sum() - 1.0) < 1e-6:
-        raise ValueError(
-            f"The crosstalk kernel sums to {values.sum():g}; divide it by that, so that it sums to 1."
-        )
+        raise ValueError(f"The crosstalk kernel sums to {values.sum():g}; divide it by that, so that it sums to 1.")
     return values.astype(np.float32)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from DeepDRRLogic.collimator import Collimator
+from .collimator import Collimator
 
 if TYPE_CHECKING:
-    from DeepDRRLogic.image import XRayImage
+    from .image import XRayImage
 
 Float32Array = npt.NDArray[np.float32]
 Grey = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -30,9 +30,9 @@ _PRESET_LIMITS: dict[str, tuple[float, float]] = {
     "pelvis": (2.5, 8.5),
     "extremity": (0.0, 3.5),
 }
-_AUTO_PERCENTILES = (1.0, 99.7)
-# Less attenuation than 1 mm of tissue has: the beam passed beside the patient.
-_FREE_BEAM_LOG = 0.02
+_AUTO_PERCENTILES = (8.0, 99.8)
+# Less attenuation than 2 to 3 cm of tissue has: the beam passed beside the patient, or through skin and clothes.
+_FREE_BEAM_LOG = 0.5
 # Narrower than this, a blank exposure would show nothing but its noise.
 _SMALLEST_AUTO_WIDTH = 0.05
 # Below this part of the field the object is too small to set the window alone.
@@ -65,8 +65,7 @@ class DisplaySettings:
         if isinstance(self.window, str):
             if self.window != "auto" and self.window not in _PRESET_LIMITS:
                 raise ValueError(
-                    f"Unknown window {self.window!r}; known are {', '.join(window_presets())}, "
-                    "or give (center, width)."
+                    f"Unknown window {self.window!r}; known are {', '.join(window_presets())}, or give (center, width)."
                 )
         elif self.window is not None:
             center, width = (float(part) for part in self.window)
@@ -93,9 +92,7 @@ def check_window(window: Window) -> None:
     """Raise ValueError unless center and width are finite and the width positive."""
     center, width = window
     if not (np.isfinite(center) and np.isfinite(width) and width > 0):
-        raise ValueError(
-            f"The window is center {center}, width {width}; the width must be positive, both finite."
-        )
+        raise ValueError(f"The window is center {center}, width {width}; the width must be positive, both finite.")
 
 
 def displayed_values(image: XRayImage, settings: DisplaySettings) -> Float32Array:
@@ -185,7 +182,7 @@ def _resolve(values: Float32Array, image: XRayImage, settings: DisplaySettings) 
 
 
 def auto_window(values: npt.ArrayLike, *, log: bool = True) -> Window:
-    """A window for these displayed values alone: 1st to 99.7th percentile of what lies behind the patient.
+    """A window for these displayed values alone: 8th to 99.8th percentile of what lies behind the patient.
 
     The free beam beside the patient is left out where anything else is in view, else an arm's length of air
     would set the contrast. This is a choice of display: grey values of two images with "auto" are not

@@ -129,9 +129,7 @@ def _checked(area_densities: npt.ArrayLike, materials: Sequence[Material]) -> Fl
     return np.maximum(densities, np.float32(0.0)) if lowest < 0.0 else densities
 
 
-def _weights(
-    spectrum: Spectrum, detector: Detector
-) -> tuple[npt.NDArray[np.float64], Float32Array, list[int]]:
+def _weights(spectrum: Spectrum, detector: Detector) -> tuple[npt.NDArray[np.float64], Float32Array, list[int]]:
     """The energies that matter, the distinct rows of weights over them, and which row each sum uses.
 
     The sums are photons, signal and squared signal of every channel, then the energy of all. Many are the

@@ -12,17 +12,15 @@ from pathlib import Path
 def replaced_when_written(*targets: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
     """Give one temporary path per target; on success they take the targets' names, on failure they vanish.
 
-    The temporary file lies in the target's folder, because only a move inside one file system is atomic, and
-    keeps the target's suffix, because writers choose their format by it. Nothing is moved before the whole
-    block has succeeded, so an image and its sidecar never disagree. Raises ValueError for a missing folder
-    or a target that is a folder.
+    The temporary file lies in the target's folder, because only a move inside one file system is atomic, and ends in
+    the target's whole name, because writers choose their format by its suffixes. Nothing is moved before the whole
+    block has succeeded, so an image and its sidecar never disagree. Raises ValueError for a missing folder or a target
+    that is a folder.
     """
     finals = tuple(Path(target) for target in targets)
     for final in finals:
         require_writable_place(final)
-    temporaries = tuple(
-        final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}") for final in finals
-    )
+    temporaries = tuple(final.with_name(f".{os.getpid()}.part.{final.name}") for final in finals)
     try:
         yield temporaries
         for temporary, final in zip(temporaries, finals, strict=True):

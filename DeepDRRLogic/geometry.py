@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from DeepDRRLogic.affine import FloatArray, apply, as_floats, check_rigid, inverse_rigid
+from .affine import FloatArray, apply, as_floats, check_rigid, inverse_rigid
 
 _logger = logging.getLogger(__name__)
 

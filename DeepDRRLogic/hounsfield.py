@@ -72,8 +72,7 @@ def require_plausible(values: Values, name: str) -> None:
         )
     if lowest >= 0:
         raise ValueError(
-            f"{found}: nothing is below 0 HU, no air and no fat. This may be an MR or a PET; give a CT. "
-            f"{_REMEDY}"
+            f"{found}: nothing is below 0 HU, no air and no fat. This may be an MR or a PET; give a CT. {_REMEDY}"
         )
 
 
@@ -86,9 +85,7 @@ def has_offset(spread: Values) -> bool:
     valid = spread[spread > -1500]
     if valid.size == 0 or np.mean(valid < -200) > 0.005:
         return False
-    air, between, soft = (
-        np.mean((valid >= a) & (valid < b)) for a, b in ((-200, 300), (350, 800), (850, 1200))
-    )
+    air, between, soft = (np.mean((valid >= a) & (valid < b)) for a, b in ((-200, 300), (350, 800), (850, 1200)))
     return bool(air > 0.01 and soft > 0.02 and soft > 2 * between)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from DeepDRRLogic.display import DisplaySettings
-    from DeepDRRLogic.geometry import Camera
+    from .display import DisplaySettings
+    from .geometry import Camera
 
 Float32Array = npt.NDArray[np.float32]
 Quantity = Literal["signal", "transmission", "log", "photons", "mean_energy_kev", "area_densities"]
@@ -109,9 +109,7 @@ class XRayImage:
             raise ValueError(f"Unknown quantity {name!r}; known are {', '.join(get_args(Quantity))}.")
         if name == "signal":
             return self.channels
-        values = (
-            self.log() if name == "log" else self.transmission() if name == "transmission" else planes[name]
-        )
+        values = self.log() if name == "log" else self.transmission() if name == "transmission" else planes[name]
         if values is None:
             raise ValueError("This image has no area densities; ask the simulator to keep them.")
         return values.reshape(-1, *values.shape[-2:])
@@ -120,7 +118,7 @@ class XRayImage:
         self, settings: DisplaySettings | None = None, *, bits: Literal[8, 16] = 8
     ) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
         """What a viewer sees, (H, W) uint8 or uint16; see `DeepDRRLogic.display.render_display`."""
-        from DeepDRRLogic.display import DisplaySettings, render_display
+        from .display import DisplaySettings, render_display
 
         return render_display(self, settings or DisplaySettings(), bits=bits)
 
@@ -133,14 +131,14 @@ class XRayImage:
         bits: Literal[8, 16] = 16,
     ) -> None:
         """Write the image as the suffix says, with a JSON sidecar beside; see `image_io.save_image`."""
-        from DeepDRRLogic.image_io import save_image
+        from .image_io import save_image
 
         save_image(self, path, settings=settings, quantity=quantity, bits=bits)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> XRayImage:
         """Read back an image saved as `.npz`: every field exactly as it was."""
-        from DeepDRRLogic.image_io import load_image
+        from .image_io import load_image
 
         return load_image(path)
 
@@ -188,29 +186,21 @@ def as_json_values(value: Any, where: str = "metadata") -> Any:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{where} is {value!r}, which JSON cannot hold; give numbers, text or lists."
-        ) from error
+        raise ValueError(f"{where} is {value!r}, which JSON cannot hold; give numbers, text or lists.") from error
     return value
 
 
 def _float32(name: str, values: npt.ArrayLike) -> Float32Array:
     array = np.asarray(values, np.float32)
     if not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} holds {np.count_nonzero(~np.isfinite(array))} values that are NaN or infinite."
-        )
+        raise ValueError(f"{name} holds {np.count_nonzero(~np.isfinite(array))} values that are NaN or infinite.")
     return array
 
 
 def _positive_per_channel(values: npt.ArrayLike, channels: int) -> tuple[float, ...]:
     references = tuple(float(value) for value in np.atleast_1d(np.asarray(values, np.float64)))
     if len(references) != channels:
-        raise ValueError(
-            f"unattenuated_signal has {len(references)} values for {channels} channel(s); give one each."
-        )
+        raise ValueError(f"unattenuated_signal has {len(references)} values for {channels} channel(s); give one each.")
     if not all(np.isfinite(value) and value > 0 for value in references):
-        raise ValueError(
-            f"unattenuated_signal is {references}; every channel's I0 must be positive and finite."
-        )
+        raise ValueError(f"unattenuated_signal is {references}; every channel's I0 must be positive and finite.")
     return references

@@ -24,11 +24,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from DeepDRRLogic.affine import check_affine
-from DeepDRRLogic.display import DisplaySettings, grows_dark, render_display, resolve_window
-from DeepDRRLogic.files import replaced_when_written, require_writable_place
-from DeepDRRLogic.geometry import Camera
-from DeepDRRLogic.image import Quantity, XRayImage
+from .affine import check_affine
+from .display import DisplaySettings, grows_dark, render_display, resolve_window
+from .files import replaced_when_written, require_writable_place
+from .geometry import Camera
+from .image import Quantity, XRayImage
 
 SUFFIXES = (".png", ".tif", ".tiff", ".nrrd", ".npz", ".json")
 FORMAT_NAME = "DeepDRR X-ray image"
@@ -106,9 +106,7 @@ def load_image(path: str | os.PathLike[str]) -> XRayImage:
             metadata=header["metadata"],
         )
     except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{source} is not an X-ray image of this program, or is damaged: {error}."
-        ) from error
+        raise ValueError(f"{source} is not an X-ray image of this program, or is damaged: {error}.") from error
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
@@ -162,9 +160,7 @@ def _write_npz(image: XRayImage, path: Path) -> None:
         np.savez(file, allow_pickle=False, header=np.frombuffer(header, np.uint8), **planes)
 
 
-def _write_png(
-    grey: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], path: Path, content: dict[str, Any]
-) -> None:
+def _write_png(grey: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], path: Path, content: dict[str, Any]) -> None:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -193,7 +189,7 @@ def _write_tiff(planes: npt.NDArray[np.float32], camera: Camera, path: Path, con
 
 def _write_nrrd(planes: npt.NDArray[np.float32], camera: Camera, path: Path, content: dict[str, Any]) -> None:
     """A volume one pixel thick with voxels where the detector's pixels are; planes become components."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     affine = check_affine(camera.ras_from_pixel, "The detector's ras_from_pixel")
     lps_from_pixel = _LPS_FROM_RAS @ affine[:3]

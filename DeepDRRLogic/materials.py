@@ -48,9 +48,7 @@ class Material:
         if any(not 1 <= z <= 92 for z, _ in self.mass_fractions):
             raise ValueError(f"'{self.name}' has an atomic number outside 1 to 92; use natural elements.")
         if not 0.0 < self.density_g_cm3 < 30.0:
-            raise ValueError(
-                f"Density of '{self.name}' is {self.density_g_cm3} g/cm³; give a value between 0 and 30."
-            )
+            raise ValueError(f"Density of '{self.name}' is {self.density_g_cm3} g/cm³; give a value between 0 and 30.")
 
     def mass_attenuation_cm2_g(self, energies_kev: npt.ArrayLike) -> FloatArray:
         """Return µ/ρ, coherent scattering included, in cm²/g, in the shape of `energies_kev`.
@@ -67,9 +65,7 @@ class Material:
         """
         return self._mixed(mass_energy_absorption_cm2_g, energies_kev)
 
-    def _mixed(
-        self, elemental: Callable[[int, FloatArray], FloatArray], energies_kev: npt.ArrayLike
-    ) -> FloatArray:
+    def _mixed(self, elemental: Callable[[int, FloatArray], FloatArray], energies_kev: npt.ArrayLike) -> FloatArray:
         energies = checked_energies(energies_kev)
         total = np.zeros(energies.shape)
         for atomic_number, fraction in self.mass_fractions:
@@ -94,9 +90,7 @@ def material_names() -> tuple[str, ...]:
     return tuple(_table())
 
 
-def density_scale_g_cm3(
-    material: Material, ct_effective_energy_kev: float = CT_EFFECTIVE_ENERGY_KEV
-) -> float:
+def density_scale_g_cm3(material: Material, ct_effective_energy_kev: float = CT_EFFECTIVE_ENERGY_KEV) -> float:
     """Return the density in g/cm³ at which `material` attenuates like water of 1 g/cm³ (0 HU).
 
     µ_water(E) / (µ/ρ)_m(E) with µ_water that of 1.000 g/cm³. Raises ValueError outside 1 to 300 keV.
@@ -137,9 +131,7 @@ def hu_from_density(
     scale = density_scale_g_cm3(material, ct_effective_energy_kev)
     hu = np.array(density_g_cm3, dtype=np.float32)
     if hu.size and not (hu.min() >= 0.0 and np.isfinite(hu.max())):
-        raise ValueError(
-            f"Densities run from {hu.min():g} to {hu.max():g} g/cm³; give finite values of at least 0."
-        )
+        raise ValueError(f"Densities run from {hu.min():g} to {hu.max():g} g/cm³; give finite values of at least 0.")
     hu *= np.float32(1000.0 / scale)
     hu -= np.float32(1000.0)
     return hu

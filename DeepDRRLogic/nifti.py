@@ -57,9 +57,7 @@ def read_header(path: Path) -> NiftiHeader:
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path.name} is damaged ({error}): copy or download it again.") from error
     if not whole:
-        raise ValueError(
-            f"{path.name} is damaged, it breaks off before its last voxel: copy or download it again."
-        )
+        raise ValueError(f"{path.name} is damaged, it breaks off before its last voxel: copy or download it again.")
     return header
 
 

@@ -141,9 +141,7 @@ def _poisson_noise(
     return noise.reshape(expected.shape)
 
 
-def _row_correlated(
-    shape: tuple[int, ...], readout: ReadoutNoise, generator: np.random.Generator
-) -> Float32Array:
+def _row_correlated(shape: tuple[int, ...], readout: ReadoutNoise, generator: np.random.Generator) -> Float32Array:
     """A stationary first-order autoregressive process along each row: correlation a^d at a distance of d."""
     channels, height, width = shape
     stream = np.random.Generator(np.random.SFC64(int(generator.integers(2**63))))

@@ -161,7 +161,7 @@ class XRaySimulator:
             "software": f"DeepDRRLogic {__version__}",
             "seed": seed,
             "photons_per_pixel": self.photons_per_pixel,
-            "spectrum": {"description": self.spectrum.description, "kvp": self.spectrum.kvp},
+            "spectrum": dataclasses.asdict(self.spectrum),
             "detector": dataclasses.asdict(self.detector),
             "noise": None if self.noise is None else dataclasses.asdict(self.noise),
             "scatter": None if self.scatter is None else self.scatter.to_dict(),

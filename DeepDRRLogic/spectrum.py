@@ -76,9 +76,7 @@ class Spectrum:
     @staticmethod
     def monoenergetic(energy_kev: float) -> Spectrum:
         """Return a beam of a single energy in keV."""
-        return Spectrum(
-            np.array([energy_kev]), np.array([1.0]), energy_kev, f"monoenergetic, {energy_kev:g} keV"
-        )
+        return Spectrum(np.array([energy_kev]), np.array([1.0]), energy_kev, f"monoenergetic, {energy_kev:g} keV")
 
     @staticmethod
     def tube(
@@ -167,9 +165,7 @@ class Spectrum:
         A single energy gives ln 2 / µ. The filter has its nominal density.
         """
         per_mm = _attenuation_per_mm(_as_material(filter_material), self)
-        kerma = (
-            self.photons * self.energies_kev * material("air").mass_energy_absorption_cm2_g(self.energies_kev)
-        )
+        kerma = self.photons * self.energies_kev * material("air").mass_energy_absorption_cm2_g(self.energies_kev)
         # The least attenuated bin alone would need the most; bisection halves that down to rounding.
         low, high = 0.0, float(np.log(2.0) / per_mm.min())
         for _ in range(60):
@@ -218,9 +214,7 @@ def default_aluminium_mm(kvp: float) -> float:
 @lru_cache(maxsize=1)
 def spectrum_presets() -> tuple[str, ...]:
     """Return the names of the spectra stored in the package, by rising tube voltage."""
-    names = [
-        entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json")
-    ]
+    names = [entry.name.removesuffix(".json") for entry in _folder().iterdir() if entry.name.endswith(".json")]
     return tuple(sorted(names, key=lambda name: float(name.removesuffix("kV"))))
 
 

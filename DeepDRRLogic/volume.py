@@ -168,9 +168,7 @@ class MaterialVolume(OnGrid):
             raise ValueError(f"Densities have shape {density.shape}, labels {labels.shape}: they must agree.")
         lowest, highest = float(density.min()), float(density.max())
         if not (lowest >= 0.0 and highest < np.inf):
-            raise ValueError(
-                f"Densities run from {lowest:g} to {highest:g} g/cm³; give finite values from 0."
-            )
+            raise ValueError(f"Densities run from {lowest:g} to {highest:g} g/cm³; give finite values from 0.")
         for name, value in {"materials": materials, "density_g_cm3": density, "labels": labels}.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "ras_from_ijk", _read_only_affine(self.ras_from_ijk))

@@ -106,9 +106,7 @@ def _grid_warnings(
     return warnings
 
 
-def _value_warnings(
-    hu: npt.NDArray[Any], spread: npt.NDArray[Any], lowest: float, highest: float
-) -> list[str]:
+def _value_warnings(hu: npt.NDArray[Any], spread: npt.NDArray[Any], lowest: float, highest: float) -> list[str]:
     warnings = []
     if has_offset(spread):
         warnings.append("values look like CT numbers plus 1024: read the file with hu_offset=-1024")
@@ -123,9 +121,7 @@ def _value_warnings(
         warnings.append(f"no value above {highest:.0f} HU: bone is clipped or absent")
     elif at_top > max(spread.size // 50_000, just_below):
         share = at_top / spread.size
-        warnings.append(
-            f"{share:.3%} of the voxels have the highest value, {highest:.0f} HU: dense matter is clipped"
-        )
+        warnings.append(f"{share:.3%} of the voxels have the highest value, {highest:.0f} HU: dense matter is clipped")
     if lowest < -1500:
         warnings.append(f"lowest value {lowest:.0f} HU: padding, which counts as empty")
     return warnings

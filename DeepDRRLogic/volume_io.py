@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .affine import FloatArray, apply, check_affine
-from .files import require_writable_place
+from .files import replaced_when_written
 from .memory import require_memory
 from .nifti import read_header
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     from .volume import CTVolume
 
@@ -35,9 +32,7 @@ _DISPLACED_MM = 1e-2
 _COMPRESSION_LEVEL = 2
 
 
-def read_ct(
-    path: str | os.PathLike[str], series: str | None, hu_offset: float | None, correct_tilt: bool
-) -> CTVolume:
+def read_ct(path: str | os.PathLike[str], series: str | None, hu_offset: float | None, correct_tilt: bool) -> CTVolume:
     """Read a CT from a file or a DICOM folder; see CTVolume.read."""
     from .volume import CTVolume
 
@@ -53,9 +48,7 @@ def read_ct(
         )
     else:
         if series is not None:
-            raise ValueError(
-                f"{place.name} holds one volume: series='{series}' chooses in a DICOM folder only."
-            )
+            raise ValueError(f"{place.name} holds one volume: series='{series}' chooses in a DICOM folder only.")
         stored, ras_from_ijk, notes = read_volume(place)
         name = place.name[: -len(suffix)]
     for note in notes:
@@ -71,15 +64,13 @@ def suffix_of(path: Path) -> str | None:
     if ".seg." in name and name.endswith((".nrrd", ".nhdr")):
         raise ValueError(f"{path.name} is a segmentation, not a CT: read it with read_segmentation.")
     if name.endswith((".hdr", ".img", ".img.gz")):
-        raise ValueError(
-            f"{path.name} is Analyze, which does not say left from right: convert it to NIfTI or NRRD."
-        )
+        raise ValueError(f"{path.name} is Analyze, which does not say left from right: convert it to NIfTI or NRRD.")
     return next((s for s in sorted(READABLE_SUFFIXES, key=len, reverse=True) if name.endswith(s)), None)
 
 
 def read_volume(path: Path) -> tuple[npt.NDArray[Any], FloatArray, tuple[str, ...]]:
     """Values [k, j, i] as stored, ras_from_ijk (4, 4) and notes; ValueError for all but scalar volumes."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     # Before ITK, which straightens a sheared affine or refuses it without saying why.
     affine, notes = _affine_in_header(path)
@@ -123,7 +114,7 @@ def ras_from_ijk_of(image: sitk.Image) -> FloatArray:
 
 def image_of(values: npt.NDArray[Any], ras_from_ijk: FloatArray) -> sitk.Image:
     """A SimpleITK image of values [k, j, i] with their place in the world."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(values)
     lps_from_ijk = RAS_FROM_LPS @ ras_from_ijk
@@ -140,21 +131,17 @@ def write_volume(
     """Write values [k, j, i] to a file whose affine, read back, is the one given; whole or not at all."""
     target = Path(path)
     if not target.name.lower().endswith(WRITABLE_SUFFIXES):
-        raise ValueError(
-            f"Cannot write {target.name}: its suffix must be one of {', '.join(WRITABLE_SUFFIXES)}."
-        )
+        raise ValueError(f"Cannot write {target.name}: its suffix must be one of {', '.join(WRITABLE_SUFFIXES)}.")
     write_image(image_of(values, ras_from_ijk), target, compress=compress)
 
 
 def write_image(image: sitk.Image, target: Path, *, compress: bool = True) -> None:
     """Write a SimpleITK image, whole or not at all; ValueError if the format cannot keep its geometry."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
-    with _moved_when_written(target) as temporary:
+    with replaced_when_written(target) as (temporary,):
         try:
-            sitk.WriteImage(
-                image, str(temporary), useCompression=compress, compressionLevel=_COMPRESSION_LEVEL
-            )
+            sitk.WriteImage(image, str(temporary), useCompression=compress, compressionLevel=_COMPRESSION_LEVEL)
             written = sitk.ImageFileReader()
             written.SetFileName(str(temporary))
             written.ReadImageInformation()
@@ -168,16 +155,6 @@ def write_image(image: sitk.Image, target: Path, *, compress: bool = True) -> No
             )
 
 
-@contextmanager
-def _moved_when_written(target: Path) -> Iterator[Path]:
-    """A place beside the target under the target's name, because ITK chooses the format by the suffix."""
-    require_writable_place(target)
-    with TemporaryDirectory(dir=target.parent, prefix=".writing-") as folder:
-        temporary = Path(folder) / target.name
-        yield temporary
-        temporary.replace(target)
-
-
 def _affine_in_header(path: Path) -> tuple[FloatArray | None, tuple[str, ...]]:
     """The checked sform of a NIfTI and notes; None where ITK is to be trusted with the affine."""
     if not path.name.lower().endswith((".nii", ".nii.gz")):
@@ -186,9 +163,7 @@ def _affine_in_header(path: Path) -> tuple[FloatArray | None, tuple[str, ...]]:
     if header.sform is not None:
         return check_affine(header.sform, f"The sform of {path.name}"), ()
     if not header.has_place:
-        return None, (
-            "the file does not say where the volume lies (qform and sform code 0); left may be right",
-        )
+        return None, ("the file does not say where the volume lies (qform and sform code 0); left may be right",)
     return None, ()
 
 
@@ -202,15 +177,9 @@ def _translated(read: Any, path: Path) -> Any:
         return read()
     except RuntimeError as error:
         reason = _reason(error)
-        if (
-            "orthonormal" in reason
-            or "spacing" in reason
-            or "singular" in reason.lower()
-            or "determinant" in reason
-        ):
+        if "orthonormal" in reason or "spacing" in reason or "singular" in reason.lower() or "determinant" in reason:
             raise ValueError(
-                f"{path.name} has a singular or sheared affine ({reason}): resample it to a rectangular grid "
-                "first."
+                f"{path.name} has a singular or sheared affine ({reason}): resample it to a rectangular grid first."
             ) from error
         raise ValueError(
             f"{path.name} cannot be read ({reason}): it is damaged or not what its suffix says."

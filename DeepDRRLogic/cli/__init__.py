@@ -15,7 +15,7 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line with these arguments, by default the process's own; ends in SystemExit."""
     try:
-        from DeepDRRLogic.cli.app import app
+        from .app import app
 
         app(args=None if arguments is None else list(arguments), prog_name="deepdrr")
     except KeyboardInterrupt:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from DeepDRRLogic.cli.grouping import add_command
-from DeepDRRLogic.cli.info import info, presets
-from DeepDRRLogic.cli.render import render
-from DeepDRRLogic.cli.segment import segment
-from DeepDRRLogic.cli.spectrum import spectrum
-from DeepDRRLogic.cli.sweep import sweep
+from .grouping import add_command
+from .info import info, presets
+from .render import render
+from .segment import segment
+from .spectrum import spectrum
+from .sweep import sweep
 
 app = typer.Typer(
     name="deepdrr",

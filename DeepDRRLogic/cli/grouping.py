@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import typer
 
-from DeepDRRLogic.cli import INTERRUPTED
+from . import INTERRUPTED
 
 BAD_INPUT = 2
 
@@ -28,8 +28,7 @@ def add_command(app: typer.Typer, function: Callable[..., None], *, examples: st
 
     def run(**values: Any) -> None:
         grouped = {
-            name: group(**{field.name: values[field.name] for field in fields(group)})
-            for name, group in groups.items()
+            name: group(**{field.name: values[field.name] for field in fields(group)}) for name, group in groups.items()
         }
         with_exit_codes(lambda: function(**grouped))
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import typer
 
-from DeepDRRLogic.cli import scene
-from DeepDRRLogic.cli.options import DEFAULT_PHANTOM_SPACING_MM, CtArgument, HuOffset, PhantomSpacing, Series
+from . import scene
+from .options import DEFAULT_PHANTOM_SPACING_MM, CtArgument, HuOffset, PhantomSpacing, Series
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ def info(options: InfoOptions) -> None:
 
 def presets() -> None:
     """List C-arms, named views, spectra, detectors, windows and materials."""
-    from DeepDRRLogic.carm_presets import carm_presets, carm_views
-    from DeepDRRLogic.detector import detector, detector_names
-    from DeepDRRLogic.display import window_presets
-    from DeepDRRLogic.materials import material, material_names
-    from DeepDRRLogic.spectrum import Spectrum, spectrum_presets
+    from ..carm_presets import carm_presets, carm_views
+    from ..detector import detector, detector_names
+    from ..display import window_presets
+    from ..materials import material, material_names
+    from ..spectrum import Spectrum, spectrum_presets
 
     _list("C-arms (--preset)", carm_presets())
     _list("Views (--view)", carm_views())
@@ -47,7 +47,7 @@ def presets() -> None:
 
 
 def _range(window: str) -> str:
-    from DeepDRRLogic.display import preset_window
+    from ..display import preset_window
 
     if window == "auto":
         return "chosen for each image"

@@ -10,9 +10,7 @@ import typer
 
 
 def _option(panel: str, *names: str, help: str, **settings: Any) -> Any:
-    return typer.Option(
-        *names, help=help, rich_help_panel=panel, show_default=settings.pop("show", True), **settings
-    )
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=settings.pop("show", True), **settings)
 
 
 DEFAULT_PHANTOM_SPACING_MM = 1.5
@@ -36,9 +34,7 @@ CtArgument = Annotated[
 ]
 Series = Annotated[
     str | None,
-    _option(
-        _PATIENT, "--series", help="Which DICOM series of a folder: UID, number or description.", show=False
-    ),
+    _option(_PATIENT, "--series", help="Which DICOM series of a folder: UID, number or description.", show=False),
 ]
 HuOffset = Annotated[
     float | None,
@@ -49,12 +45,8 @@ HuOffset = Annotated[
         show=False,
     ),
 ]
-AirMaxHu = Annotated[
-    float | None, _option(_PATIENT, "--air-max-hu", help="Air up to this CT number.", show="-800")
-]
-BoneMinHu = Annotated[
-    float | None, _option(_PATIENT, "--bone-min-hu", help="Bone above this CT number.", show="350")
-]
+AirMaxHu = Annotated[float | None, _option(_PATIENT, "--air-max-hu", help="Air up to this CT number.", show="-800")]
+BoneMinHu = Annotated[float | None, _option(_PATIENT, "--bone-min-hu", help="Bone above this CT number.", show="350")]
 PhantomSpacing = Annotated[
     float, _option(_PATIENT, "--phantom-spacing", help="Voxel size of the phantom in mm.", hidden=True)
 ]
@@ -76,9 +68,7 @@ class PatientOptions:
     bone_min_hu: BoneMinHu = None
     ct_energy_kev: Annotated[
         float | None,
-        _option(
-            _PATIENT, "--ct-energy-kev", help="Effective energy of the CT's own beam.", show="that of 120 kV"
-        ),
+        _option(_PATIENT, "--ct-energy-kev", help="Effective energy of the CT's own beam.", show="that of 120 kV"),
     ] = None
     phantom_spacing: PhantomSpacing = DEFAULT_PHANTOM_SPACING_MM
 
@@ -88,28 +78,20 @@ class PositionOptions:
     """Where source and detector stand."""
 
     preset: Annotated[str, _option(_POSITION, "--preset", help="C-arm; `deepdrr presets` lists them.")] = (
-        "deepdrr_paper"
+        "radiography_room"
     )
     view: Annotated[
         str | None,
-        _option(
-            _POSITION, "--view", help="Named view: ap, pa, lateral_left, inlet, ...; listed by `presets`."
-        ),
+        _option(_POSITION, "--view", help="Named view: ap, pa, lateral_left, inlet, ...; listed by `presets`."),
     ] = None
-    primary: Annotated[
-        float | None, _option(_POSITION, "--primary", help="Primary angle in degrees, + is LAO.")
-    ] = None
+    primary: Annotated[float | None, _option(_POSITION, "--primary", help="Primary angle in degrees, + is LAO.")] = None
     secondary: Annotated[
         float | None, _option(_POSITION, "--secondary", help="Secondary angle in degrees, + is CRAN.")
     ] = None
     lao: Annotated[float | None, _option(_POSITION, "--lao", help="The same as --primary.")] = None
-    rao: Annotated[float | None, _option(_POSITION, "--rao", help="The same as --primary with a minus.")] = (
-        None
-    )
+    rao: Annotated[float | None, _option(_POSITION, "--rao", help="The same as --primary with a minus.")] = None
     cran: Annotated[float | None, _option(_POSITION, "--cran", help="The same as --secondary.")] = None
-    caud: Annotated[
-        float | None, _option(_POSITION, "--caud", help="The same as --secondary with a minus.")
-    ] = None
+    caud: Annotated[float | None, _option(_POSITION, "--caud", help="The same as --secondary with a minus.")] = None
     roll: Annotated[float, _option(_POSITION, "--roll", help="Turn of the picture, degrees clockwise.")] = 0.0
     isocenter: Annotated[
         tuple[float, float, float] | None,
@@ -141,9 +123,7 @@ class PositionOptions:
     ] = None
     pixel_mm: Annotated[
         float | None,
-        _option(
-            _POSITION, "--pixel-mm", help="Pixel pitch: a detector of other size in mm.", show="of the preset"
-        ),
+        _option(_POSITION, "--pixel-mm", help="Pixel pitch: a detector of other size in mm.", show="of the preset"),
     ] = None
     ignore_limits: Annotated[
         bool, _option(_POSITION, "--ignore-limits", help="Only warn where the C-arm cannot reach.")
@@ -165,23 +145,17 @@ class ExposureOptions:
     kv: Annotated[float, _option(_EXPOSURE, "--kv", help="Tube voltage in kV.")] = 90.0
     filter_mm: Annotated[
         float | None,
-        _option(
-            _EXPOSURE, "--filter-mm", help="Whole filtration in mm aluminium.", show="usual for the voltage"
-        ),
+        _option(_EXPOSURE, "--filter-mm", help="Whole filtration in mm aluminium.", show="usual for the voltage"),
     ] = None
     copper_mm: Annotated[float, _option(_EXPOSURE, "--copper-mm", help="Additional copper in mm.")] = 0.0
     photons: Annotated[
         float | None,
         _option(_EXPOSURE, "--photons", help="Photons per pixel with nothing in the beam.", show="500000"),
     ] = None
-    mas: Annotated[
-        float | None, _option(_EXPOSURE, "--mas", help="Tube load in mAs, instead of --photons.")
-    ] = None
+    mas: Annotated[float | None, _option(_EXPOSURE, "--mas", help="Tube load in mAs, instead of --photons.")] = None
     detector: Annotated[
         str,
-        _option(
-            _EXPOSURE, "--detector", help="Detector: ideal, csi_flat_panel, photon_counting, energy_bins."
-        ),
+        _option(_EXPOSURE, "--detector", help="Detector: ideal, csi_flat_panel, photon_counting, energy_bins."),
     ] = "ideal"
     noise: Annotated[bool, _option(_EXPOSURE, "--noise/--no-noise", help="Quantum and readout noise.")] = True
     seed: Annotated[int, _option(_EXPOSURE, "--seed", help="Same seed, same noise.", min=0)] = 0
@@ -214,9 +188,7 @@ class PictureOptions:
             show="of the preset",
         ),
     ] = None
-    flip_horizontal: Annotated[bool, _option(_PICTURE, "--flip-horizontal", help="Mirror left to right.")] = (
-        False
-    )
+    flip_horizontal: Annotated[bool, _option(_PICTURE, "--flip-horizontal", help="Mirror left to right.")] = False
     flip_vertical: Annotated[bool, _option(_PICTURE, "--flip-vertical", help="Mirror top to bottom.")] = False
 
 

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from DeepDRRLogic.cli.options import PositionOptions
+from .options import PositionOptions
 
 if TYPE_CHECKING:
-    from DeepDRRLogic.carm import CArm
-    from DeepDRRLogic.collimator import Collimator
-    from DeepDRRLogic.geometry import Camera
+    from ..carm import CArm
+    from ..collimator import Collimator
+    from ..geometry import Camera
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def place(options: PositionOptions, center_ras: Any) -> Position:
     """The camera that the options describe, around the middle of the CT where no isocentre is given."""
     if options.camera is not None:
         return Position(_camera_of_sidecar(options.camera), None, options.camera.name.split(".")[0], None)
-    from DeepDRRLogic.carm import CArm
+    from ..carm import CArm
 
     isocenter = options.isocenter if options.isocenter is not None else tuple(float(x) for x in center_ras)
     changes: dict[str, Any] = {
@@ -45,9 +45,7 @@ def place(options: PositionOptions, center_ras: Any) -> Position:
         "pixel_pitch_mm": options.pixel_mm,
     }
     size = None if options.size is None else parse_size(options.size)
-    carm = CArm.preset(
-        options.preset, **{name: value for name, value in changes.items() if value is not None}
-    )
+    carm = CArm.preset(options.preset, **{name: value for name, value in changes.items() if value is not None})
     primary, secondary = angles_deg(options, (carm.primary_angle_deg, carm.secondary_angle_deg))
     carm = carm.with_angles(primary, secondary)
     if size is not None and options.pixel_mm is not None:
@@ -60,7 +58,7 @@ def place(options: PositionOptions, center_ras: Any) -> Position:
 
 def angles_deg(options: PositionOptions, at_rest: tuple[float, float]) -> tuple[float, float]:
     """Primary and secondary angle of the named view, or of the C-arm at rest, where no angle is given."""
-    from DeepDRRLogic.carm_presets import view_angles_deg
+    from ..carm_presets import view_angles_deg
 
     primary, secondary = at_rest if options.view is None else view_angles_deg(options.view)
     chosen = _one_of(options, "primary", "lao", "rao"), _one_of(options, "secondary", "cran", "caud")
@@ -70,9 +68,7 @@ def angles_deg(options: PositionOptions, at_rest: tuple[float, float]) -> tuple[
 def _one_of(options: PositionOptions, direct: str, positive: str, negative: str) -> float | None:
     given = [name for name in (direct, positive, negative) if getattr(options, name) is not None]
     if len(given) > 1:
-        raise ValueError(
-            f"{' and '.join('--' + name for name in given)} say the same angle; give one of them."
-        )
+        raise ValueError(f"{' and '.join('--' + name for name in given)} say the same angle; give one of them.")
     if not given:
         return None
     angle = float(getattr(options, given[0]))
@@ -112,7 +108,7 @@ def _view_label(options: PositionOptions) -> str:
 
 
 def _camera_of_sidecar(path: Path) -> Camera:
-    from DeepDRRLogic.geometry import Camera
+    from ..geometry import Camera
 
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

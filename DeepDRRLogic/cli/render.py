@@ -9,16 +9,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from DeepDRRLogic.cli import scene
-from DeepDRRLogic.cli.console import Console
-from DeepDRRLogic.cli.options import (
+from . import scene
+from .console import Console
+from .options import (
     ExposureOptions,
     PatientOptions,
     PictureOptions,
     PositionOptions,
     RunOptions,
 )
-from DeepDRRLogic.cli.position import place
+from .position import place
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def render(
     run: RunOptions,
 ) -> None:
     """Make one X-ray image from a CT."""
-    from DeepDRRLogic.image_io import require_image_path
+    from ..image_io import require_image_path
 
     console = Console(run.quiet)
     # All that can be checked without the CT is checked before it is read.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from DeepDRRLogic.cli.options import (
+from .options import (
     ExposureOptions,
     PatientOptions,
     PictureOptions,
@@ -15,14 +15,14 @@ from DeepDRRLogic.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from DeepDRRLogic.cli.console import Console
-    from DeepDRRLogic.collimator import Collimator
-    from DeepDRRLogic.display import DisplaySettings
-    from DeepDRRLogic.geometry import Camera
-    from DeepDRRLogic.phantom import Phantom
-    from DeepDRRLogic.simulator import XRaySimulator
-    from DeepDRRLogic.spectrum import Spectrum
-    from DeepDRRLogic.volume import CTVolume, MaterialLabels, MaterialVolume
+    from ..collimator import Collimator
+    from ..display import DisplaySettings
+    from ..geometry import Camera
+    from ..phantom import Phantom
+    from ..simulator import XRaySimulator
+    from ..spectrum import Spectrum
+    from ..volume import CTVolume, MaterialLabels, MaterialVolume
+    from .console import Console
 
 PHANTOM = "phantom"
 DEFAULT_PHOTONS = 5e5
@@ -53,14 +53,14 @@ def read_ct(ct: str, options: VolumeOptions) -> tuple[CTVolume, MaterialLabels |
     if is_phantom(ct):
         body = _phantom(ct.split(":")[1:], options.phantom_spacing)
         return body.ct, body.labels
-    from DeepDRRLogic.volume import CTVolume
+    from ..volume import CTVolume
 
     return CTVolume.read(ct, options.series, hu_offset=options.hu_offset), None
 
 
 def _phantom(words: Sequence[str], spacing_mm: float) -> Phantom:
     """The phantom of "phantom:REGION:SEED", each part optional."""
-    from DeepDRRLogic.phantom import phantom
+    from ..phantom import phantom
 
     region = next((word for word in words if not word.isdecimal()), "torso")
     seed = next((int(word) for word in words if word.isdecimal()), 0)
@@ -84,7 +84,7 @@ def label_of(ct: str) -> str:
 
 def patient(options: PatientOptions, console: Console) -> Patient:
     """Read the CT and decompose it into materials."""
-    from DeepDRRLogic.volume import MaterialVolume
+    from ..volume import MaterialVolume
 
     with console.busy("Reading the CT"):
         ct, known = read_ct(options.ct, options)
@@ -108,13 +108,13 @@ def patient(options: PatientOptions, console: Console) -> Patient:
 
 def _labels(ct: CTVolume, known: MaterialLabels | None, options: PatientOptions) -> MaterialLabels:
     if options.segmentation is not None:
-        from DeepDRRLogic.segmentation import read_segmentation
+        from ..segmentation import read_segmentation
 
         return read_segmentation(options.segmentation).resampled(ct)
     limits = thresholds(options.air_max_hu, options.bone_min_hu)
     if known is not None and not limits:
         return known
-    from DeepDRRLogic.segmentation import segment_by_thresholds
+    from ..segmentation import segment_by_thresholds
 
     return segment_by_thresholds(ct, **limits)
 
@@ -127,7 +127,7 @@ def thresholds(air_max_hu: float | None, bone_min_hu: float | None) -> dict[str,
 
 def spectrum_of(kv: float, filter_mm: float | None, copper_mm: float) -> Spectrum:
     """The tube's spectrum: from the package where voltage and filtration are usual, else computed."""
-    from DeepDRRLogic.spectrum import Spectrum
+    from ..spectrum import Spectrum
 
     if filter_mm is None and copper_mm == 0:
         return Spectrum.for_kvp(kv)
@@ -136,8 +136,8 @@ def spectrum_of(kv: float, filter_mm: float | None, copper_mm: float) -> Spectru
 
 def simulator(who: Patient, camera: Camera, exposure: ExposureOptions, run: RunOptions) -> XRaySimulator:
     """The simulator for this patient and exposure; the camera is where --mas is turned into photons."""
-    from DeepDRRLogic.detector import detector
-    from DeepDRRLogic.simulator import XRaySimulator
+    from ..detector import detector
+    from ..simulator import XRaySimulator
 
     spectrum = spectrum_of(exposure.kv, exposure.filter_mm, exposure.copper_mm)
     return XRaySimulator(
@@ -164,8 +164,8 @@ def photons_per_pixel(exposure: ExposureOptions, spectrum: Spectrum, camera: Cam
 
 def display_settings(options: PictureOptions, natural_field: Collimator | None) -> DisplaySettings:
     """The presentation; without a collimator of its own the picture has the field of the detector."""
-    from DeepDRRLogic.collimator import parse_collimator
-    from DeepDRRLogic.display import DisplaySettings, Polarity
+    from ..collimator import parse_collimator
+    from ..display import DisplaySettings, Polarity
 
     polarity: Polarity = options.polarity  # type: ignore[assignment]  # checked by DisplaySettings
     return DisplaySettings(

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from DeepDRRLogic.cli import scene
-from DeepDRRLogic.cli.console import Console
-from DeepDRRLogic.cli.options import (
+from . import scene
+from .console import Console
+from .options import (
     DEFAULT_PHANTOM_SPACING_MM,
     AirMaxHu,
     BoneMinHu,
@@ -42,16 +42,14 @@ class SegmentOptions:
 
 def segment(options: SegmentOptions) -> None:
     """Separate a CT into materials and write them as a segmentation."""
-    from DeepDRRLogic.files import require_writable_place
-    from DeepDRRLogic.segmentation import segment as segment_ct
-    from DeepDRRLogic.segmentation import write_segmentation
+    from ..files import require_writable_place
+    from ..segmentation import segment as segment_ct
+    from ..segmentation import write_segmentation
 
     console = Console(options.quiet)
     path = options.output or Path(f"{scene.label_of(options.ct)}.seg.nrrd")
     if not path.name.lower().endswith(".seg.nrrd"):
-        raise ValueError(
-            f"{path} does not end in .seg.nrrd, the name by which 3D Slicer knows a segmentation."
-        )
+        raise ValueError(f"{path} does not end in .seg.nrrd, the name by which 3D Slicer knows a segmentation.")
     require_writable_place(path)
     with console.busy("Reading the CT"):
         ct, _ = scene.read_ct(options.ct, options)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from DeepDRRLogic.cli import scene
-from DeepDRRLogic.cli.console import Console
-from DeepDRRLogic.cli.options import Quiet
+from . import scene
+from .console import Console
+from .options import Quiet
 
 if TYPE_CHECKING:
-    from DeepDRRLogic.spectrum import Spectrum
+    from ..spectrum import Spectrum
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,19 @@ class SpectrumOptions:
     ] = None
     filter_mm: Annotated[
         float | None,
-        typer.Option(
-            "--filter-mm", help="Whole filtration in mm aluminium.", show_default="usual for the voltage"
-        ),
+        typer.Option("--filter-mm", help="Whole filtration in mm aluminium.", show_default="usual for the voltage"),
     ] = None
     copper_mm: Annotated[float, typer.Option("--copper-mm", help="Additional copper in mm.")] = 0.0
     output: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--output", "-o", help="A .png plot or a .csv table, may be repeated.", show_default=False
-        ),
+        typer.Option("--output", "-o", help="A .png plot or a .csv table, may be repeated.", show_default=False),
     ] = None
     quiet: Quiet = False
 
 
 def spectrum(options: SpectrumOptions) -> None:
     """Show X-ray spectra: mean energy, half-value layer, tube output; as a table or a plot."""
-    from DeepDRRLogic.files import require_writable_place
+    from ..files import require_writable_place
 
     console = Console(options.quiet)
     writers = {".png": _plot, ".csv": _table}
@@ -73,7 +69,7 @@ def _table(spectra: Sequence[Spectrum], path: Path) -> None:
     """One row per energy bin and spectrum; photons relative, their sum per spectrum is 1."""
     import csv
 
-    from DeepDRRLogic.files import replaced_when_written
+    from ..files import replaced_when_written
 
     with (
         replaced_when_written(path) as (temporary,),
@@ -97,16 +93,14 @@ def _plot(spectra: Sequence[Spectrum], path: Path) -> None:
         ) from error
     import numpy as np
 
-    from DeepDRRLogic.files import replaced_when_written
+    from ..files import replaced_when_written
 
     figure = Figure(figsize=(8.0, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for one in spectra:
         width_kev = np.gradient(one.energies_kev) if one.energies_kev.size > 1 else np.ones(1)
-        (line,) = axes.plot(
-            one.energies_kev, one.photons / width_kev, drawstyle="steps-mid", label=one.description
-        )
+        (line,) = axes.plot(one.energies_kev, one.photons / width_kev, drawstyle="steps-mid", label=one.description)
         axes.axvline(one.mean_energy_kev, color=line.get_color(), linestyle=":", linewidth=1)
     axes.set(xlabel="Photon energy (keV)", ylabel="Photons per keV (area 1)", xlim=(0, None), ylim=(0, None))
     axes.set_title("Tube spectra; dotted: mean energy")

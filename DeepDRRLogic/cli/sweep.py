@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DeepDRRLogic.cli import scene
-from DeepDRRLogic.cli.console import Console
-from DeepDRRLogic.cli.options import (
+from . import scene
+from .console import Console
+from .options import (
     ExposureOptions,
     PatientOptions,
     PictureOptions,
     PositionOptions,
     RunOptions,
 )
-from DeepDRRLogic.cli.position import Position, place
+from .position import Position, place
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from DeepDRRLogic.display import DisplaySettings
-    from DeepDRRLogic.geometry import Camera
-    from DeepDRRLogic.simulator import XRaySimulator
+    from ..display import DisplaySettings
+    from ..geometry import Camera
+    from ..simulator import XRaySimulator
 
 MOVIE_SUFFIXES = (".gif", ".mp4")
 _WIDEST_BY_DEFAULT = 512
@@ -42,9 +42,7 @@ class SweepOptions:
     start: Annotated[float, typer.Option("--from", help="First angle in degrees.")] = -90.0
     stop: Annotated[float, typer.Option("--to", help="Last angle in degrees.")] = 90.0
     frames: Annotated[int, typer.Option("--frames", help="Number of frames.", min=2)] = 61
-    axis: Annotated[str, typer.Option("--axis", help="The angle that changes: primary or secondary.")] = (
-        "primary"
-    )
+    axis: Annotated[str, typer.Option("--axis", help="The angle that changes: primary or secondary.")] = "primary"
     fps: Annotated[float, typer.Option("--fps", help="Frames per second.")] = 15.0
     output: Annotated[
         Path,
@@ -65,7 +63,7 @@ def sweep(
 
     The window is the same in all frames. Without --size the pictures are at most 512 pixels wide.
     """
-    from DeepDRRLogic.animation import write_animation
+    from ..animation import write_animation
 
     console = Console(run.quiet)
     folder, movie = _targets(sweep)
@@ -75,15 +73,11 @@ def sweep(
     cameras = [where.camera for where in positions]
     with console.busy("Preparing"):
         simulator = scene.simulator(who, positions[0].camera, exposure, run)
-        settings = _common_window(
-            simulator, cameras, scene.display_settings(picture, positions[0].collimator)
-        )
+        settings = _common_window(simulator, cameras, scene.display_settings(picture, positions[0].collimator))
 
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(console.progress("Exposing", len(cameras)))
-        images = simulator.render_many(
-            cameras, seed=exposure.seed, progress=lambda done, total: progress(done)
-        )
+        images = simulator.render_many(cameras, seed=exposure.seed, progress=lambda done, total: progress(done))
         frames = _frames(images, settings, folder, console)
         if movie is None:
             for _ in frames:
@@ -96,7 +90,7 @@ def sweep(
 
 def _targets(options: SweepOptions) -> tuple[Path | None, Path | None]:
     """The folder for PNGs and the movie, either None where it is not wanted; the folder is made here."""
-    from DeepDRRLogic.animation import require_movie_path
+    from ..animation import require_movie_path
 
     if options.output.suffix.lower() in MOVIE_SUFFIXES:
         require_movie_path(options.output, options.fps)
@@ -131,13 +125,11 @@ def _positions(options: SweepOptions, start: PositionOptions, center_ras: Any) -
     return [place(replace(start, **change), center_ras) for change in changes]
 
 
-def _common_window(
-    simulator: XRaySimulator, cameras: Sequence[Camera], settings: DisplaySettings
-) -> DisplaySettings:
+def _common_window(simulator: XRaySimulator, cameras: Sequence[Camera], settings: DisplaySettings) -> DisplaySettings:
     """The settings with a window that suits the whole orbit, from small previews, unless one is given."""
     import numpy as np
 
-    from DeepDRRLogic.display import auto_window, displayed_values
+    from ..display import auto_window, displayed_values
 
     if settings.window not in (None, "auto"):
         return settings

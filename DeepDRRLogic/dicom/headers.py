@@ -67,9 +67,7 @@ def list_series(path: Path) -> tuple[Series, ...]:
         return _grouped(path.iterdir()) or _grouped(path.rglob("*"))
     header = _header(path)
     if header is None:
-        raise ValueError(
-            f"{path.name} is neither DICOM nor has it a known suffix (.nrrd, .nii, .nii.gz, .mha)."
-        )
+        raise ValueError(f"{path.name} is neither DICOM nor has it a known suffix (.nrrd, .nii, .nii.gz, .mha).")
     if "PerFrameFunctionalGroupsSequence" in header:
         return _grouped([path])
     uid = str(header.get("SeriesInstanceUID", ""))
@@ -184,9 +182,7 @@ def _numbers(groups: Sequence[Any], keyword: str, count: int) -> tuple[float, ..
     value = _value(groups, keyword)
     if value is None or isinstance(value, str):
         return None
-    numbers = (
-        tuple(float(x) for x in value) if isinstance(value, Sequence) or hasattr(value, "__iter__") else ()
-    )
+    numbers = tuple(float(x) for x in value) if isinstance(value, Sequence) or hasattr(value, "__iter__") else ()
     return numbers if len(numbers) == count else None
 
 

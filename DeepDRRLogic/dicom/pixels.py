@@ -119,7 +119,7 @@ def _decompressed(dataset: Any, frame: int) -> npt.NDArray[Any]:
     another.
     """
     import pydicom
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
     from pydicom.encaps import encapsulate, get_frame
     from pydicom.uid import UID, generate_uid
 

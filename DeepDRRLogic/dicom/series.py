@@ -59,18 +59,12 @@ def _chosen(found: Sequence[Series], wanted: str | None, path: Path) -> Series:
     if not usable:
         modalities = ", ".join(sorted({s.modality for s in found if s.modality != "CT"}))
         if modalities:
-            raise ValueError(
-                f"{path.name} holds no CT, but {modalities}: X-rays can be computed from a CT only."
-            )
-        raise ValueError(
-            f"{path.name} holds localizers or images without a place in space only: give the CT's slices."
-        )
+            raise ValueError(f"{path.name} holds no CT, but {modalities}: X-rays can be computed from a CT only.")
+        raise ValueError(f"{path.name} holds localizers or images without a place in space only: give the CT's slices.")
     if wanted is not None:
         key = wanted.strip().lower()
         matching = [s for s in usable if key in (s.uid.lower(), s.number.lower(), s.description.lower())]
-        problem = (
-            f"No CT series in {path.name} has" if not matching else f"Several series in {path.name} have"
-        )
+        problem = f"No CT series in {path.name} has" if not matching else f"Several series in {path.name} have"
         problem += f" UID, number or description '{wanted}'"
     else:
         matching, problem = usable, f"{path.name} holds {len(usable)} CT series"
@@ -83,9 +77,7 @@ def _chosen(found: Sequence[Series], wanted: str | None, path: Path) -> Series:
 def _require_rescale(stack: Sequence[Slice], rescaled: bool) -> None:
     types = {s.rescale_type.upper() for s in stack} - set(_HOUNSFIELD_TYPES)
     if types:
-        raise ValueError(
-            f"The rescale type is {', '.join(sorted(types))}, not HU: give a CT in Hounsfield units."
-        )
+        raise ValueError(f"The rescale type is {', '.join(sorted(types))}, not HU: give a CT in Hounsfield units.")
     missing = sum(s.slope is None or s.intercept is None for s in stack)
     if missing and rescaled:
         raise ValueError(

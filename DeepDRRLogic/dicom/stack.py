@@ -30,9 +30,7 @@ def ordered(slices: Sequence[Slice]) -> tuple[list[Slice], tuple[str, ...]]:
         raise ValueError(f"There is only {len(stack)} slice: a volume needs its whole series in one folder.")
     _require_even(np.array(sorted(heights.values())))
     copies = len(slices) - len(stack)
-    return stack, (
-        f"{copies} slices were there twice, with the same UID; each is used once",
-    ) if copies else ()
+    return stack, (f"{copies} slices were there twice, with the same UID; each is used once",) if copies else ()
 
 
 def normal_lps(one: Slice) -> FloatArray:
@@ -105,8 +103,7 @@ def _require_one_kind(slices: Sequence[Slice]) -> None:
             counts = Counter("×".join(f"{x:.4g}" for x in value) for value in values)
             shown = "; ".join(f"{value}: {count}" for value, count in counts.most_common(_MANY))
             raise ValueError(
-                f"The series has slices of different {what}: {shown}. Keep those of one kind in a folder of "
-                "their own."
+                f"The series has slices of different {what}: {shown}. Keep those of one kind in a folder of their own."
             )
     if any(s.samples != 1 for s in slices):
         raise ValueError(f"{slices[0].path.name} is a colour image: give a CT of one sample per pixel.")

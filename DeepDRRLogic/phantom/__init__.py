@@ -43,9 +43,7 @@ class _Patient:
     mineral: float
 
 
-def phantom(
-    seed: int = 0, spacing_mm: float = 1.5, *, region: str = "torso", noise_hu: float = 0.0
-) -> Phantom:
+def phantom(seed: int = 0, spacing_mm: float = 1.5, *, region: str = "torso", noise_hu: float = 0.0) -> Phantom:
     """Return a supine adult from the shoulders, arms raised, to the middle of the thighs.
 
     The same arguments give the same voxels; another `seed` is another patient (size, spine, fat, gas,

@@ -31,7 +31,7 @@ class Outline:
         # The trunk ends round between the thighs, lower at the buttocks than in front.
         end = np.float32(-168.0) + np.float32(0.12) * y - z
         trunk = -smooth_union(-self.trunk.distance(x, y, z), -end, 60.0)
-        for name, blend_mm in (("arm", 30.0), ("thigh", 16.0)):
+        for name, blend_mm in (("shoulder", 20.0), ("arm", 20.0), ("thigh", 16.0)):
             limb = tube(self.data[name], 25.0)
             limbs = [*limb, *(Mirrored(shape) for shape in limb)]
             trunk = smooth_union(trunk, union_near(limbs, x, y, z, smooth_mm=0.0), blend_mm)
@@ -73,13 +73,9 @@ def paint(body: Outline, canvas: Canvas, lobules: Texture, grain: Texture, fasci
         canvas.labels[block.slices][inside >= 0.5] = SOFT_TISSUE
 
 
-def paint_cavity(
-    cavity: Profile, canvas: Canvas, lobules: Texture, *, lowest_mm: float, top_mm: float
-) -> None:
+def paint_cavity(cavity: Profile, canvas: Canvas, lobules: Texture, *, lowest_mm: float, top_mm: float) -> None:
     """Fill the abdominal and pelvic cavity with the fat that its organs lie in."""
     block = canvas.block([-150, -150, lowest_mm], [150, 150, top_mm])
     if block is None:
         return
-    canvas.paint_block(
-        block, canvas.coarse(block, cavity.distance), FAT_HU + 12.0 * lobules.on(block), SOFT_TISSUE
-    )
+    canvas.paint_block(block, canvas.coarse(block, cavity.distance), FAT_HU + 12.0 * lobules.on(block), SOFT_TISSUE)

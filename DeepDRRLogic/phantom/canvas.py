@@ -81,9 +81,7 @@ class Canvas:
         self.labels = np.full(shape, AIR, np.uint8)
         self.voxel_mm = float(np.mean(spacing_mm))
         self._origin, self._spacing = origin_mm, spacing_mm
-        self._axes = [
-            (origin_mm[a] + spacing_mm[a] * np.arange(shape[2 - a])).astype(np.float32) for a in range(3)
-        ]
+        self._axes = [(origin_mm[a] + spacing_mm[a] * np.arange(shape[2 - a])).astype(np.float32) for a in range(3)]
 
     def block(self, lo: npt.ArrayLike, hi: npt.ArrayLike, margin_mm: float = 0.0) -> Block | None:
         """Return the voxels whose centres lie in the box, or None where the box misses the grid."""
@@ -95,9 +93,7 @@ class Canvas:
             return None
         (k0, j0, i0), (k1, j1, i1) = start.tolist(), stop.tolist()
         x, y, z = self._axes
-        return Block(
-            (k0, j0, i0), (k1, j1, i1), x[None, None, i0:i1], y[None, j0:j1, None], z[k0:k1, None, None]
-        )
+        return Block((k0, j0, i0), (k1, j1, i1), x[None, None, i0:i1], y[None, j0:j1, None], z[k0:k1, None, None])
 
     def slabs(self, step_mm: float) -> Iterator[Block]:
         """Yield the whole grid in thin slabs, each beginning on a node of fields sampled at `step_mm`."""
@@ -106,9 +102,7 @@ class Canvas:
         step = 2 * max(1, round(step_mm / self._spacing[2]))
         for low in range(0, k, step):
             high = min(low + step, k)
-            yield Block(
-                (low, 0, 0), (high, j, i), x[None, None, :], y[None, :, None], z[low:high, None, None]
-            )
+            yield Block((low, 0, 0), (high, j, i), x[None, None, :], y[None, :, None], z[low:high, None, None])
 
     def field(
         self, solids: Sequence[Solid], *, smooth_mm: float = 0.0, margin_mm: float = 0.0
@@ -121,9 +115,7 @@ class Canvas:
         """
         margin = margin_mm + 1.5 * self.voxel_mm
         boxes = [bounds(solid) for solid in solids]
-        block = self.block(
-            np.min([lo for lo, _ in boxes], axis=0), np.max([hi for _, hi in boxes], axis=0), margin
-        )
+        block = self.block(np.min([lo for lo, _ in boxes], axis=0), np.max([hi for _, hi in boxes], axis=0), margin)
         if block is None:
             return None
         total = np.full(block.shape, FAR_MM, np.float32)
@@ -151,9 +143,9 @@ class Canvas:
             (self._origin[a] + self._spacing[a] * (block.start[2 - a] + m * np.arange(n))).astype(np.float32)
             for a, m, n in zip((2, 1, 0), steps, nodes, strict=True)
         )
-        values = np.broadcast_to(
-            distance(x[None, None, :], y[None, :, None], z[:, None, None]), tuple(nodes)
-        ).astype(np.float32)
+        values = np.broadcast_to(distance(x[None, None, :], y[None, :, None], z[:, None, None]), tuple(nodes)).astype(
+            np.float32
+        )
         for axis in (2, 1, 0):
             values = _stretched(values, axis, steps[axis], block.shape[axis])
         return values
@@ -249,12 +241,9 @@ def union_near(shapes: Sequence[Shape], x: Array, y: Array, z: Array, *, smooth_
     """
     total = np.full(np.broadcast_shapes(x.shape, y.shape, z.shape), FAR_MM, np.float32)
     for shape in shapes:
-        low, high = (
-            corner + sign * (15.0 + smooth_mm) for corner, sign in zip(shape.bounds(), (-1, 1), strict=True)
-        )
+        low, high = (corner + sign * (15.0 + smooth_mm) for corner, sign in zip(shape.bounds(), (-1, 1), strict=True))
         i, j, k = (
-            slice(*np.searchsorted(axis.ravel(), (a, b)))
-            for axis, a, b in zip((x, y, z), low, high, strict=True)
+            slice(*np.searchsorted(axis.ravel(), (a, b))) for axis, a, b in zip((x, y, z), low, high, strict=True)
         )
         near = total[k, j, i]
         if near.size:

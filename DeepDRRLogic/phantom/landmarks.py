@@ -11,7 +11,8 @@ from .skeleton import Skeleton
 def of(bones: Skeleton) -> dict[str, Vector]:
     """Return the landmarks in canonical RAS mm: vertebral centres, pelvic and thoracic points, organs."""
     data = bones.data
-    points = {v.name: v.center for v in bones.vertebrae}
+    # The neck's vertebrae are there for the picture only: the volume ends among them.
+    points = {v.name: v.center for v in bones.vertebrae if v.name[0] in "LT"}
     points["sacral_promontory"] = bones.sacrum.at(0.0, 0.0, -16.5)
     points["symphysis"] = np.array([0.0, 27.0, -124.0])
     points["sternal_notch"] = np.array(data["cage"]["sternum"]["manubrium"][0][:3], float)

@@ -73,9 +73,7 @@ def build(data: dict[str, Any], cage: Profile, vertebrae: list[Vertebra], centra
     return Lungs(cage, lungs["wall_mm"], lungs["reflection"], [*domes, *column, *parts, *central])
 
 
-def paint(
-    lungs: Lungs, data: dict[str, Any], canvas: Canvas, fine: Texture, rng: np.random.Generator
-) -> None:
+def paint(lungs: Lungs, data: dict[str, Any], canvas: Canvas, fine: Texture, rng: np.random.Generator) -> None:
     """Paint parenchyma, fissures, vessels and airways."""
     block = canvas.block([-150, -135, 120], [150, 95, 482])
     if block is None:

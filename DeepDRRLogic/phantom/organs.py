@@ -57,9 +57,7 @@ def paint_stomach(data: dict[str, Any], canvas: Canvas, grain: Texture, *, gas: 
     canvas.paint(canvas.touched(block, air), GAS_HU, AIR)
 
 
-def paint_colon(
-    data: dict[str, Any], canvas: Canvas, stool: Texture, rng: np.random.Generator, *, gas: float
-) -> None:
+def paint_colon(data: dict[str, Any], canvas: Canvas, stool: Texture, rng: np.random.Generator, *, gas: float) -> None:
     """Paint the colon: haustra, stool with bubbles, and gas in front of it."""
     for part in data["colon"]:
         rods = _haustra(np.asarray(part["path"], float), rng)

@@ -38,9 +38,7 @@ class Sacrum:
         return np.array([x + self.endplate[0], y0 - r * np.cos(angle), z0 + r * np.sin(angle)])
 
     def bounds(self) -> tuple[Vector, Vector]:
-        corners = np.array(
-            [self.at(60.0 * s, a, n) for s in (-1, 1) for a in (-6, 0, 55, 112) for n in (-20, 34)]
-        )
+        corners = np.array([self.at(60.0 * s, a, n) for s in (-1, 1) for a in (-6, 0, 55, 112) for n in (-20, 34)])
         return corners.min(axis=0), corners.max(axis=0)
 
     def distance(self, x: Array, y: Array, z: Array) -> Array:
@@ -52,9 +50,9 @@ class Sacrum:
         n = r - np.float32(self.radius)
         share = np.clip(s / np.float32(self.length), 0.0, 1.0)
         # Wings: wide above, narrow below, wedge-shaped so that the sacroiliac joints converge to the back.
-        width = np.interp(
-            share, [0, 0.08, 0.22, 0.36, 0.5, 0.62, 0.8, 1.0], [57, 58, 57, 53, 44, 36, 26, 13]
-        ).astype(np.float32)
+        width = np.interp(share, [0, 0.08, 0.22, 0.36, 0.5, 0.62, 0.8, 1.0], [57, 58, 57, 53, 44, 36, 26, 13]).astype(
+            np.float32
+        )
         side = x - (width - np.maximum(n + 6.0, 0.0) * np.float32(0.42))
         front = np.interp(share, [0, 0.3, 1], [13, 11, 6]).astype(np.float32)
         behind = np.interp(share, [0, 0.25, 0.6, 1], [17, 17, 13, 6]).astype(np.float32)
@@ -82,14 +80,10 @@ def sacrum(data: dict[str, Any], endplate: Vector) -> tuple[Sacrum, list[Solid]]
     """Return the sacrum and all its parts: wings and segments, first body, articular processes, coccyx."""
     measures = data["sacrum"]
     base = Sacrum(endplate, measures["radius"], measures["slope_deg"], measures["length"])
-    first = Moved(
-        Drum(52, 33, 28, 0.06, 1.5), base.at(0, 13.5, -1.0), rotation(x_deg=-measures["slope_deg"] + 8.0)
-    )
+    first = Moved(Drum(52, 33, 28, 0.06, 1.5), base.at(0, 13.5, -1.0), rotation(x_deg=-measures["slope_deg"] + 8.0))
     parts: list[Solid] = [base, first]
     for side in (-1.0, 1.0):
-        parts.append(
-            Rod(base.at(21 * side, 4, 22), base.at(23 * side, -10, 20), (4, 3.4), (7, 6), (0, 1, 0.6))
-        )
+        parts.append(Rod(base.at(21 * side, 4, 22), base.at(23 * side, -10, 20), (4, 3.4), (7, 6), (0, 1, 0.6)))
     # The median crest: one spinous tubercle for each of the upper four segments.
     for index, along in enumerate((12.0, 36.0, 58.0, 78.0)):
         behind = np.interp(along, [0, 28, 67, 112], [17, 17, 13, 6]) + 2.0
@@ -147,9 +141,7 @@ class HipBone:
 def hip_bone(data: dict[str, Any], head_center: Vector) -> HipBone:
     """Return the right hip bone around the centre of the femoral head."""
     cup = data["acetabulum"]
-    socket = Acetabulum(
-        head_center, cup["outer"], cup["inner"], np.asarray(cup["opening"], float), cup["depth"]
-    )
+    socket = Acetabulum(head_center, cup["outer"], cup["inner"], np.asarray(cup["opening"], float), cup["depth"])
     tubercle = data["pubic_tubercle"]
     wing = Plate(data["ilium_rim"], data["ilium_inner"])
     solids: list[Solid] = [

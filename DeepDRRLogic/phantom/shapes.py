@@ -153,8 +153,7 @@ class Mirrored:
 def mirrored(solids: Sequence[Solid]) -> list[Solid]:
     """Return the same solids on the other side of the body."""
     return [
-        [Mirrored(shape) for shape in solid] if isinstance(solid, Sequence) else Mirrored(solid)
-        for solid in solids
+        [Mirrored(shape) for shape in solid] if isinstance(solid, Sequence) else Mirrored(solid) for solid in solids
     ]
 
 

@@ -14,9 +14,7 @@ class Texture:
     lost, and the variance falls as it would in a scanner.
     """
 
-    def __init__(
-        self, rng: np.random.Generator, detail_mm: float, voxel_mm: float, *, period: int = 64
-    ) -> None:
+    def __init__(self, rng: np.random.Generator, detail_mm: float, voxel_mm: float, *, period: int = 64) -> None:
         frequency = np.fft.fftfreq(period, voxel_mm)
         radius = np.sqrt(sum(np.square(f) for f in np.meshgrid(*[frequency] * 3, indexing="ij", sparse=True)))
         octaves = np.log2(np.maximum(radius, 1e-9) * 2.0 * detail_mm)

@@ -1,7 +1,7 @@
 """From materials and a camera to area densities.
 
-Every backend takes a `MaterialVolume` once and then answers `project(camera)`. The CPU's is always there; others register
-themselves in `BACKENDS` and are imported only when they are asked for.
+Every backend takes a `MaterialVolume` once and then answers `project(camera)`. The CPU's is always there; others
+register themselves in `BACKENDS` and are imported only when they are asked for.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def rows_before_detector(
 ) -> tuple[Rows, Rows, Rows]:
     """The occupied rows of a volume, cut where the depth of their voxels exceeds the limit.
 
-    depth_from_ijk (4,): depth = depth_from_ijk · (i, j, k, 1). Rows that lie before the detector are returned as they are.
+    depth_from_ijk (4,): depth = depth_from_ijk · (i, j, k, 1). Rows before the detector are returned as they are.
     """
     return tuple(_cut(rows[axis], axis, depth_from_ijk, limit) for axis in range(3))  # type: ignore[return-value]
 

@@ -1,9 +1,9 @@
 """Fans: the rays of a view that follow one axis of the volume, on a grid that is regular along the other two.
 
-A ray through the source s with direction d crosses slice n of axis w at p = s_p + a·(n − s_w), q = s_q + b·(n − s_w), where
-a = d_p/d_w and b = d_q/d_w. On a regular grid of slopes (a, b) every slice is a mere magnification and shift of its
-neighbour: the shear–warp factorisation (Lacroute & Levoy 1994) of Joseph's method (Joseph 1982). The detector's pixels
-are a perspective image of that grid.
+A ray through the source s with direction d crosses slice n of axis w at p = s_p + a·(n − s_w), q = s_q + b·(n − s_w),
+where a = d_p/d_w and b = d_q/d_w. On a regular grid of slopes (a, b) every slice is a mere magnification and shift of
+its neighbour: the shear–warp factorisation (Lacroute & Levoy 1994) of Joseph's method (Joseph 1982). The detector's
+pixels are a perspective image of that grid.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ def project_exactly(
 
     "nearest" sums density × length over the voxels that the ray crosses (Siddon 1985). "linear" integrates the
     trilinear interpolation of the partial densities: between two planes of voxel centres it is a cubic along the ray,
-    for which two Gauss points are exact. The volume ends at its extent, [-½, n-½]; rays run from the source to the detector.
+    for which two Gauss points are exact. The volume ends at its extent, [-½, n-½]; rays run from the source to the
+    detector.
 
     pixels (n, 2) as (u, v), by default all; returns (n_materials, n) or (n_materials, height, width), in g/cm².
     """

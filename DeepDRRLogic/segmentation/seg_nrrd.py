@@ -24,7 +24,7 @@ from ..volume_io import image_of, ras_from_ijk_of, write_image
 from ..voxels import AIR
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     from ..volume import MaterialLabels
 
@@ -42,9 +42,7 @@ class _Segment:
     tags: Mapping[str, str]
 
 
-def write_segmentation(
-    labels: MaterialLabels, path: str | os.PathLike[str], *, air_segment: bool = False
-) -> None:
+def write_segmentation(labels: MaterialLabels, path: str | os.PathLike[str], *, air_segment: bool = False) -> None:
     """Write labels as a segmentation that 3D Slicer opens with names, colours and terminology.
 
     Air is left as background unless `air_segment` asks for a segment of it. Each segment keeps its material
@@ -75,9 +73,7 @@ def write_segmentation(
     write_image(image, target)
 
 
-def read_segmentation(
-    path: str | os.PathLike[str], materials: Mapping[str, Material] | None = None
-) -> MaterialLabels:
+def read_segmentation(path: str | os.PathLike[str], materials: Mapping[str, Material] | None = None) -> MaterialLabels:
     """Read the segments of a .seg.nrrd as materials; background becomes air, label 0.
 
     A segment's material is its tag DeepDRR.Material, else its name; `materials` adds or overrides names.
@@ -91,17 +87,13 @@ def read_segmentation(
     layers, image = _layers(source)
     segments = _segments(image)
     if not segments:
-        raise ValueError(
-            f"{source.name} names no segments: it is no segmentation of 3D Slicer. Save one as .seg.nrrd."
-        )
+        raise ValueError(f"{source.name} names no segments: it is no segmentation of 3D Slicer. Save one as .seg.nrrd.")
     known = {name.lower(): found for name, found in (materials or {}).items()}
     found = [material(AIR)]
     labels = np.zeros(layers.shape[:3], np.uint8)
     for segment in segments:
         if segment.layer >= layers.shape[3]:
-            raise ValueError(
-                f"{source.name}: segment '{segment.name}' is in layer {segment.layer}, which is missing."
-            )
+            raise ValueError(f"{source.name}: segment '{segment.name}' is in layer {segment.layer}, which is missing.")
         its = _material_of(segment, known, source)
         if its not in found:
             found.append(its)
@@ -111,20 +103,16 @@ def read_segmentation(
 
 def _layers(source: Path) -> tuple[npt.NDArray[Any], sitk.Image]:
     """Values [k, j, i, layer], and the image with its header."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     if not source.exists():
         raise ValueError(f"There is no {source}: check the path.")
     if not source.name.lower().endswith(_SUFFIXES):
-        raise ValueError(
-            f"{source.name} is no .seg.nrrd: save the segmentation from 3D Slicer in that format."
-        )
+        raise ValueError(f"{source.name} is no .seg.nrrd: save the segmentation from 3D Slicer in that format.")
     try:
         image = sitk.ReadImage(str(source))
     except RuntimeError as error:
-        raise ValueError(
-            f"{source.name} cannot be read: it is damaged. Save the segmentation again."
-        ) from error
+        raise ValueError(f"{source.name} cannot be read: it is damaged. Save the segmentation again.") from error
     values = sitk.GetArrayFromImage(image)
     if image.GetDimension() != 3:
         raise ValueError(f"{source.name} has {image.GetDimension()} dimensions: a segmentation has 3.")

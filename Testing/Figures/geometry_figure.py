@@ -67,9 +67,7 @@ def panel_distances(ax: Axes) -> None:
     label(ax, (245, 490), "detector", DETECTOR, ha="left")
     label(ax, (95, -290), "central ray,\ncamera z", ha="left", fontsize=9)
     ax.plot([3, 90], [-290, -290], color=PALE, lw=0.8)
-    label(
-        ax, (0, -615), "magnification = source_to_detector_mm / source_to_isocenter_mm", QUIET, fontsize=8.5
-    )
+    label(ax, (0, -615), "magnification = source_to_detector_mm / source_to_isocenter_mm", QUIET, fontsize=8.5)
 
 
 def panel_primary(ax: Axes) -> None:
@@ -213,8 +211,7 @@ def draw_picture(ax: Axes, corner: tuple[float, float], arm: CArm, title: str) -
     ax.add_patch(Rectangle(corner, 1, 1, fc="#243b53", lw=0))
     camera = arm.camera()
     place = {
-        letter: camera.project(60 * np.array(ras)) / [camera.width, camera.height]
-        for letter, ras in LANDMARKS.items()
+        letter: camera.project(60 * np.array(ras)) / [camera.width, camera.height] for letter, ras in LANDMARKS.items()
     }
     towards_reader = camera.principal_axis_ras * (1 if camera.is_mirrored else -1)
     shown: list[np.ndarray] = []

@@ -27,11 +27,7 @@ def flat(points_ras: np.ndarray, view: View) -> np.ndarray:
 def detector_edge(camera: Camera, *, across: str) -> np.ndarray:
     """The two ends (2, 3) in RAS of the detector's middle row or column."""
     u, v = (camera.width - 1) / 2, (camera.height - 1) / 2
-    ends = (
-        [[-0.5, v, 0], [camera.width - 0.5, v, 0]]
-        if across == "u"
-        else [[u, -0.5, 0], [u, camera.height - 0.5, 0]]
-    )
+    ends = [[-0.5, v, 0], [camera.width - 0.5, v, 0]] if across == "u" else [[u, -0.5, 0], [u, camera.height - 0.5, 0]]
     return apply(camera.ras_from_pixel, ends)
 
 
@@ -52,9 +48,7 @@ def draw_axial_body(ax: Axes) -> None:
 
 
 def draw_sagittal_body(ax: Axes) -> None:
-    ax.add_patch(
-        FancyBboxPatch((-175, -88), 500, 172, boxstyle="round,rounding_size=70", fc=BODY, ec=QUIET, lw=1)
-    )
+    ax.add_patch(FancyBboxPatch((-175, -88), 500, 172, boxstyle="round,rounding_size=70", fc=BODY, ec=QUIET, lw=1))
     ax.add_patch(Ellipse((-258, 2), 165, 150, fc=BODY, ec=QUIET, lw=1))
     ax.add_patch(Polygon([(-275, 72), (-256, 96), (-243, 72)], fc=BODY, ec=QUIET, lw=1))
     ax.add_patch(Rectangle((-360, -110), 720, 14, fc=PALE, lw=0))

@@ -167,9 +167,7 @@ BEAMS = {
 
 @pytest.mark.parametrize("view", sorted(BEAMS))
 def test_the_beam_of_a_named_view_goes_where_anatomy_says(view):
-    assert CArm.preset("mobile_flat_panel").view(view).beam_direction_ras == pytest.approx(
-        BEAMS[view], abs=1e-12
-    )
+    assert CArm.preset("mobile_flat_panel").view(view).beam_direction_ras == pytest.approx(BEAMS[view], abs=1e-12)
 
 
 def test_every_named_view_is_tested_and_described_in_one_line():
@@ -287,9 +285,7 @@ def test_reading_from_the_other_side_mirrors_the_unrolled_picture(arm):
     arm = arm.at(roll_deg=0.0, detector_shift_mm=(0.0, 0.0))
     point = arm.isocenter_in_patient_ras_mm + np.array([31, -17, 53])
     u, v = arm.at(read_from="source").camera().project(point)
-    assert arm.at(read_from="detector").camera().project(point) == pytest.approx(
-        [arm.width - 1 - u, v], abs=1e-6
-    )
+    assert arm.at(read_from="detector").camera().project(point) == pytest.approx([arm.width - 1 - u, v], abs=1e-6)
 
 
 def test_a_table_moved_to_the_head_shows_what_lies_nearer_the_feet():

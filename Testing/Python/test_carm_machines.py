@@ -33,9 +33,7 @@ def test_unknown_names_are_refused_with_those_there_are():
 
 
 def test_magnification_and_field_follow_from_the_distances():
-    arm = CArm(
-        source_to_detector_mm=1000, source_to_isocenter_mm=500, width=400, height=200, pixel_pitch_mm=0.5
-    )
+    arm = CArm(source_to_detector_mm=1000, source_to_isocenter_mm=500, width=400, height=200, pixel_pitch_mm=0.5)
     assert arm.magnification == pytest.approx(2)
     assert arm.field_of_view_at_isocenter_mm == pytest.approx((100, 50))
     edges = arm.camera().project([[50, 0, 0], [-50, 0, 0], [0, 0, 25], [0, 0, -25]])
@@ -75,9 +73,7 @@ def test_dicom_angles_describe_the_same_beam(primary, secondary):
     alpha, beta = arm.dicom_angles_deg
     assert -180 <= alpha <= 180
     assert -90 <= beta <= 90
-    assert CArm().with_angles(alpha, beta).beam_direction_ras == pytest.approx(
-        arm.beam_direction_ras, abs=1e-9
-    )
+    assert CArm().with_angles(alpha, beta).beam_direction_ras == pytest.approx(arm.beam_direction_ras, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(carm_presets()))
@@ -158,9 +154,7 @@ def test_a_position_that_cannot_be_is_refused_with_the_value(change, message):
 def test_the_geometry_page_names_every_view_with_its_angles_and_every_preset():
     page = (Path(__file__).parents[2] / "Resources/Documentation/geometry.md").read_text(encoding="utf-8")
     for view in carm_views():
-        primary, secondary = (
-            f"{a:+g}".replace("-", "−") if a % 180 else f"{a:g}" for a in view_angles_deg(view)
-        )
+        primary, secondary = (f"{a:+g}".replace("-", "−") if a % 180 else f"{a:g}" for a in view_angles_deg(view))
         assert f"| `{view}` | {primary} | {secondary} |" in page
     for preset in carm_presets():
         arm = CArm.preset(preset)

@@ -20,7 +20,8 @@ from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.image import XRayImage
 
 BEAD_RAS = (30.0, 0.0, 20.0)
-SMALL = ["--size", "62", "--threads", "1"]
+PAPER = ["--preset", "deepdrr_paper", "--threads", "1"]
+SMALL = [*PAPER, "--size", "62"]
 
 
 def run(*arguments: object) -> int:
@@ -33,7 +34,7 @@ def run(*arguments: object) -> int:
 @pytest.fixture(scope="session")
 def a_ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cylinder of soft tissue along the body axis, a bead of bone to the right of and above its middle."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     k, j, i = np.mgrid[:40, :40, :40] * 3.0 - 58.5
     hu = np.full(k.shape, -1000, np.int16)
@@ -82,9 +83,7 @@ def test_help_comes_quickly_and_without_heavy_packages() -> None:
         seconds.append(time.perf_counter() - started)
     *_, modules = result.stdout.splitlines()
     assert result.returncode == 0
-    assert all(
-        f" {name} " in result.stdout for name in ("render", "sweep", "segment", "info", "spectrum", "presets")
-    )
+    assert all(f" {name} " in result.stdout for name in ("render", "sweep", "segment", "info", "spectrum", "presets"))
     assert not {"numpy", "numba", "SimpleITK", "scipy", "matplotlib", "xraylib"} & set(modules.split())
     assert min(seconds) < 0.6
 
@@ -97,9 +96,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert command == "presets" or "Examples" in shown
 
 
-def test_render_writes_the_picture_and_says_only_its_name(
-    a_ct: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_render_writes_the_picture_and_says_only_its_name(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("render", a_ct, "--view", "lateral_left", "--kv", 120, "--seed", 5, *SMALL) == 0
     assert capsys.readouterr().out == "cylinder_lateral_left.png\n"
     with Image.open("cylinder_lateral_left.png") as picture:
@@ -170,19 +167,15 @@ def test_a_sidecar_takes_the_same_picture_again(a_ct: Path) -> None:
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
 
 
-def test_one_run_writes_every_format_and_area_densities(
-    a_ct: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import SimpleITK as sitk  # noqa: N813
+def test_one_run_writes_every_format_and_area_densities(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import SimpleITK as sitk
 
     names = ["x.png", "x.tif", "x.nrrd", "x.npz"]
     outputs = [word for name in names for word in ("-o", name)]
     assert run("render", a_ct, *SMALL, *outputs, "--save-area-densities") == 0
     names.append("x_area_densities.nrrd")
     assert capsys.readouterr().out.split() == names
-    assert sorted(path.name for path in Path().iterdir()) == sorted(
-        names + [f"{name}.json" for name in names]
-    )
+    assert sorted(path.name for path in Path().iterdir()) == sorted(names + [f"{name}.json" for name in names])
     image = loaded("x.npz")
     with Image.open("x.tif") as file:
         assert np.array_equal(np.asarray(file), image.log())
@@ -250,9 +243,7 @@ def test_every_detector_can_be_chosen_and_saved(a_ct: Path, detector: str) -> No
 
 def test_segmentation_by_file_gives_the_image_of_the_thresholds_it_was_made_with(a_ct: Path) -> None:
     assert run("segment", a_ct, "-q", "-o", "cylinder.seg.nrrd") == 0
-    assert rendered(a_ct, "--segmentation", "cylinder.seg.nrrd").signal == pytest.approx(
-        rendered(a_ct).signal
-    )
+    assert rendered(a_ct, "--segmentation", "cylinder.seg.nrrd").signal == pytest.approx(rendered(a_ct).signal)
 
 
 def test_a_higher_threshold_leaves_no_bone(a_ct: Path) -> None:
@@ -262,7 +253,7 @@ def test_a_higher_threshold_leaves_no_bone(a_ct: Path) -> None:
 
 
 BAD_INPUT: list[tuple[list[Any], str]] = [
-    (["--preset", "toy"], "There is no C-arm preset 'toy'. Choose one of: mobile_flat_panel"),
+    (["--preset", "toy"], "There is no C-arm preset 'toy'. Choose one of: radiography_room"),
     (["--view", "sideways"], "There is no view 'sideways'. Choose one of: ap, pa"),
     (["--preset", "biplane_frontal", "--lao", 150], "cannot reach this position"),
     (["--lao", 10, "--rao", 10], "--lao and --rao say the same angle"),
@@ -289,7 +280,7 @@ BAD_INPUT: list[tuple[list[Any], str]] = [
 def test_bad_input_ends_with_one_line_and_code_2(
     a_ct: Path, options: list[Any], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("render", a_ct, *SMALL[2:], *options) == 2
+    assert run("render", a_ct, *PAPER, *options) == 2
     shown = capfd.readouterr()
     (line,) = shown.err.splitlines()
     assert line.startswith("Error: ")
@@ -338,9 +329,7 @@ def test_quiet_says_nothing(a_ct: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert not shown.err and not shown.out
 
 
-def test_a_sweep_writes_frames_and_a_movie_with_one_window(
-    a_ct: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_writes_frames_and_a_movie_with_one_window(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
     orbit = ["--from", -60, "--to", 60, "--frames", 5, "--fps", 10, "-o", "orbit"]
     assert run("sweep", a_ct, *SMALL, *orbit) == 0
     frames = [Path("orbit") / f"frame_{number:04d}.png" for number in range(5)]
@@ -435,9 +424,7 @@ def test_spectrum_writes_a_table_and_a_plot_of_the_spectra_it_names(
         one = Spectrum.preset(name)
         assert f"{one.mean_energy_kev:.2f}" in shown
         assert f"{one.half_value_layer_mm():.2f}" in shown
-        bins = [
-            (float(r["energy_kev"]), float(r["photons"])) for r in rows if r["spectrum"] == one.description
-        ]
+        bins = [(float(r["energy_kev"]), float(r["photons"])) for r in rows if r["spectrum"] == one.description]
         assert np.array_equal(np.array(bins).T, [one.energies_kev, one.photons])
     with Image.open("s.png") as plot:
         assert plot.width > 800 and len(plot.convert("RGB").getcolors(1 << 24)) > 20

@@ -57,9 +57,7 @@ def test_every_sum_is_the_direct_sum_over_the_spectrum(name: str, kvp: int) -> N
 @pytest.mark.parametrize("energy_kev", [30.0, 60.0, 100.0])
 def test_a_single_energy_obeys_beer_and_lambert(energy_kev: float) -> None:
     thickness_g_cm2 = np.linspace(0, 30, 16, dtype=np.float32).reshape(1, 1, 16)
-    exposure = expose(
-        thickness_g_cm2, [material("water")], Spectrum.monoenergetic(energy_kev), Detector.ideal()
-    )
+    exposure = expose(thickness_g_cm2, [material("water")], Spectrum.monoenergetic(energy_kev), Detector.ideal())
     mu = float(material("water").mass_attenuation_cm2_g(energy_kev))
     expected = np.exp(-mu * thickness_g_cm2.astype(np.float64))
     np.testing.assert_allclose(exposure.photons, expected, rtol=1e-5)
@@ -168,17 +166,13 @@ def test_600_micrometres_of_caesium_iodide_absorb_what_nist_says() -> None:
 
 def test_caesium_iodide_jumps_at_both_of_its_k_edges() -> None:
     thin = Detector.csi_flat_panel(thickness_um=50.0)
-    iodine_below, iodine_above, caesium_below, caesium_above = thin.detected_fraction(
-        [33.0, 33.3, 35.8, 36.1]
-    )[0]
+    iodine_below, iodine_above, caesium_below, caesium_above = thin.detected_fraction([33.0, 33.3, 35.8, 36.1])[0]
     assert iodine_above > 1.5 * iodine_below
     assert caesium_above > 1.2 * caesium_below
 
 
 def test_a_thicker_scintillator_detects_more() -> None:
-    fractions = [
-        Detector.csi_flat_panel(thickness_um=t).detected_fraction([80.0]).item() for t in (1, 300, 3e4)
-    ]
+    fractions = [Detector.csi_flat_panel(thickness_um=t).detected_fraction([80.0]).item() for t in (1, 300, 3e4)]
     assert fractions[0] < fractions[1] < fractions[2] == pytest.approx(1.0)
 
 
@@ -230,9 +224,7 @@ def test_integrating_detectors_are_not_silent_unless_asked_to_be() -> None:
 
 
 def test_readout_noise_converts_electrons_and_photons_into_signal() -> None:
-    assert (
-        ReadoutNoise.from_electrons(1500.0, electrons_per_signal=20.0, correlation_px=0.0).std_signal == 75.0
-    )
+    assert ReadoutNoise.from_electrons(1500.0, electrons_per_signal=20.0, correlation_px=0.0).std_signal == 75.0
     assert ReadoutNoise.from_photons(2.0, signal_per_photon=60.0, correlation_px=0.0).std_signal == 120.0
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, generate_uid
@@ -397,9 +397,7 @@ def test_a_file_that_breaks_off_in_its_header_is_named(tmp_path, length):
 def test_a_series_that_does_not_fit_is_refused_before_its_pixels_are_read(tmp_path, slices, monkeypatch):
     folder = save(tmp_path / "ct", slices)
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: 1000)
-    monkeypatch.setattr(
-        "DeepDRRLogic.dicom.series.read_pixels", lambda stack: pytest.fail("pixels were read")
-    )
+    monkeypatch.setattr("DeepDRRLogic.dicom.series.read_pixels", lambda stack: pytest.fail("pixels were read"))
     refused(folder, "8×9×7 voxels.*Downsampled by 2")
 
 
@@ -432,9 +430,7 @@ def test_a_corrected_tilt_leaves_a_ball_a_ball_in_its_place(tmp_path, angle_deg,
     weight = (ct.hu.astype(float) + 1000).transpose(2, 1, 0)
     ijk = np.stack(np.meshgrid(*map(np.arange, ct.shape[::-1]), indexing="ij"), axis=-1)
     offset = apply(ct.ras_from_ijk, ijk) - scan.center_ras
-    np.testing.assert_allclose(
-        np.average(offset.reshape(-1, 3), axis=0, weights=weight.ravel()), 0, atol=0.05
-    )
+    np.testing.assert_allclose(np.average(offset.reshape(-1, 3), axis=0, weights=weight.ravel()), 0, atol=0.05)
     moments = np.average(offset.reshape(-1, 3) ** 2, axis=0, weights=weight.ravel())
     np.testing.assert_allclose(moments, np.mean(moments), rtol=0.02)
     mass = weight.sum() * abs(np.linalg.det(ct.ras_from_ijk[:3, :3]))

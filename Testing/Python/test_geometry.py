@@ -19,9 +19,7 @@ from DeepDRRLogic.geometry import Camera
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
-AXES = st.sampled_from(
-    [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, -2.0, 0.5), (0.3, 0.4, -1.0)]
-)
+AXES = st.sampled_from([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, -2.0, 0.5), (0.3, 0.4, -1.0)])
 ANGLES = st.floats(-720, 720)
 LENGTHS = st.floats(-500, 500)
 

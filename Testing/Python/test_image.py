@@ -136,9 +136,7 @@ def test_images_that_differ_anywhere_are_not_equal(an_oblique_mirrored_camera: C
     assert all(image != replace(image, **change) for change in others)
 
 
-def test_the_sidecar_gives_the_camera_and_all_metadata_back(
-    tmp_path: Path, an_oblique_mirrored_camera: Camera
-) -> None:
+def test_the_sidecar_gives_the_camera_and_all_metadata_back(tmp_path: Path, an_oblique_mirrored_camera: Camera) -> None:
     image = an_image(an_oblique_mirrored_camera)
     for suffix in SUFFIXES:
         image.save(tmp_path / f"shot{suffix}")
@@ -152,7 +150,7 @@ def test_the_sidecar_gives_the_camera_and_all_metadata_back(
 
 
 def test_nrrd_pixels_lie_on_the_detector_in_space(tmp_path: Path, an_oblique_mirrored_camera: Camera) -> None:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     camera = an_oblique_mirrored_camera
     image = an_image(camera)
@@ -174,7 +172,7 @@ def test_nrrd_pixels_lie_on_the_detector_in_space(tmp_path: Path, an_oblique_mir
 
 
 def test_nrrd_holds_area_densities_as_components(tmp_path: Path, an_oblique_mirrored_camera: Camera) -> None:
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     image = an_image(an_oblique_mirrored_camera)
     image.save(tmp_path / "shot.nrrd", quantity="area_densities")
@@ -232,9 +230,7 @@ def test_png_reads_back_as_displayed_and_its_greys_become_values_again(
     np.testing.assert_allclose(recovered[inside], values[inside], atol=0.51 * width / 65535)
 
 
-def test_an_unknown_suffix_is_refused_with_the_known_ones(
-    tmp_path: Path, an_oblique_mirrored_camera: Camera
-) -> None:
+def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path, an_oblique_mirrored_camera: Camera) -> None:
     with pytest.raises(ValueError, match=r"shot\.bmp.*\.png, \.tif, \.tiff, \.nrrd, \.npz, \.json"):
         an_image(an_oblique_mirrored_camera).save(tmp_path / "shot.bmp")
     assert not every_file(tmp_path)
@@ -254,9 +250,7 @@ def test_unknown_quantities_and_missing_densities_are_named(an_oblique_mirrored_
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".json"])
-@pytest.mark.parametrize(
-    "broken_step", ["_write_json", "_write_png", "_write_tiff", "_write_nrrd", "_write_npz"]
-)
+@pytest.mark.parametrize("broken_step", ["_write_json", "_write_png", "_write_tiff", "_write_nrrd", "_write_npz"])
 def test_a_failure_while_writing_leaves_the_old_files_and_no_others(
     tmp_path: Path,
     an_oblique_mirrored_camera: Camera,

@@ -64,9 +64,7 @@ def test_mass_attenuation_is_that_of_nist_within_half_a_percent(
 
 
 @pytest.mark.parametrize(("name", "energy_kev", "_", "absorption"), [row for row in ROWS if row[3]])
-def test_mass_energy_absorption_is_that_of_nist(
-    name: str, energy_kev: float, _: float, absorption: float
-) -> None:
+def test_mass_energy_absorption_is_that_of_nist(name: str, energy_kev: float, _: float, absorption: float) -> None:
     heavy = name in ("iodine", "caesium_iodide", "copper")
     tolerance = 0.015 if heavy else 3e-3
     assert material(name).mass_energy_absorption_cm2_g(energy_kev) == pytest.approx(absorption, rel=tolerance)
@@ -161,9 +159,7 @@ def test_soft_tissue_and_bone_get_plausible_densities() -> None:
 def test_hu_from_density_inverts_density_from_hu() -> None:
     hu = np.linspace(-1000, 3071, 50, dtype=np.float32)
     for name in ("water", "bone", "lung"):
-        np.testing.assert_allclose(
-            hu_from_density(density_from_hu(hu, material(name)), material(name)), hu, atol=2e-3
-        )
+        np.testing.assert_allclose(hu_from_density(density_from_hu(hu, material(name)), material(name)), hu, atol=2e-3)
 
 
 def test_density_is_float32_of_the_same_shape_and_leaves_the_ct_alone() -> None:

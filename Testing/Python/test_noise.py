@@ -117,9 +117,7 @@ def test_measured_noise_power_is_the_declared_one(kernel: tuple[tuple[float, ...
 def test_crosstalk_keeps_the_mean_and_lowers_the_variance_by_the_squared_kernel() -> None:
     kernel = separable_kernel((0.15, 0.7, 0.15))
     exposure = a_flat_exposure(Detector.ideal())
-    plain, crossed = (
-        noise_of(NoiseModel(SILENT, crosstalk), exposure, 1e4) for crosstalk in (((1.0,),), kernel)
-    )
+    plain, crossed = (noise_of(NoiseModel(SILENT, crosstalk), exposure, 1e4) for crosstalk in (((1.0,),), kernel))
     assert crossed.var() / plain.var() == pytest.approx(np.sum(np.square(kernel)), rel=0.03)
     assert crossed.mean() == pytest.approx(0.0, abs=5.0 * plain.std() / SIZE)
 
@@ -187,9 +185,7 @@ def test_a_generator_goes_on_from_picture_to_picture_and_a_seed_does_not() -> No
 
 
 def test_channels_and_bands_of_rows_have_noise_of_their_own() -> None:
-    noise = noise_of(
-        NoiseModel(ReadoutNoise(20.0, 1.0)), a_flat_exposure(Detector.energy_bins(absorber=None)), 3e3
-    )
+    noise = noise_of(NoiseModel(ReadoutNoise(20.0, 1.0)), a_flat_exposure(Detector.energy_bins(absorber=None)), 3e3)
     flat = noise.reshape(len(noise), -1)
     assert np.abs(np.corrcoef(flat) - np.eye(len(noise))).max() < 0.02
     bands = noise[0].reshape(16, -1)

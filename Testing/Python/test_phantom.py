@@ -113,13 +113,12 @@ def test_right_dome_of_the_diaphragm_is_higher(patient: Phantom) -> None:
     lung = (patient.labels.labels == SOFT_TISSUE) & (patient.ct.hu < -700)
     _, _, z = coordinates(patient)
 
-    def dome_top(x_mm: float) -> float:
-        k, j, i = voxel(patient, np.array([x_mm, patient.landmarks["T10"][1] + 60.0, 300.0]))
-        assert lung[k, j, i]
-        below = np.flatnonzero(~lung[:k, j, i])[-1]
-        return float(z[below, 0, 0])
+    def dome_mm(x_mm: float) -> float:
+        _, j, i = voxel(patient, np.array([x_mm, -12.0, 300.0]))
+        columns = lung[:, j - 2 : j + 3, i - 2 : i + 3].reshape(len(lung), -1)
+        return float(np.median(z.ravel()[columns.argmax(axis=0)]))
 
-    assert dome_top(66.0) > dome_top(-80.0) + 3.0
+    assert dome_mm(100.0) > dome_mm(-100.0) + 3.0
 
 
 def test_stomach_gas_is_on_the_left_and_in_front_of_its_fluid(patient: Phantom) -> None:
@@ -138,7 +137,7 @@ def test_labels_agree_with_the_numbers(patient: Phantom) -> None:
     assert 1200 < hu.max() < 2200
     assert np.mean(hu[labels == AIR] < -950) > 0.97
     body = (labels == SOFT_TISSUE) & (hu > -500)
-    assert np.percentile(hu[body], [1, 50, 99]) == pytest.approx([-115, 48, 95], abs=30)
+    assert np.percentile(hu[body], [10, 50, 90]) == pytest.approx([-100, 45, 60], abs=20)
     bone = hu[labels == BONE]
     assert 300 < bone.mean() < 650
     assert np.mean(hu[labels != BONE] > 400) < 0.005
@@ -192,19 +191,15 @@ def test_ribs_cross_the_side_of_the_chest_alike_on_both_sides(patient: Phantom) 
 
 
 def test_ribs_run_down_and_forward(patient: Phantom) -> None:
-    labels = patient.labels.labels
-    _, y, z = coordinates(patient)
-    _, _, i = voxel(patient, np.array([118.0, 0.0, 0.0]))
-    plane = (labels[:, :, i] == BONE) & (z[:, :, 0] > 230) & (z[:, :, 0] < 330)
-    height = [z.ravel()[plane[:, j]] for j in range(plane.shape[1])]
-    # Follow the same rib: shifting its heights by the slope must overlap better than shifting them up.
-    back, front = (int(np.argmin(np.abs(y.ravel() - v))) for v in (-60.0, -20.0))
-    assert len(height[back]) and len(height[front])
-    profile = [plane[:, j].astype(float) for j in (back, front)]
-    shifts = np.arange(-12, 13)
-    match = [float(profile[0] @ np.roll(profile[1], -s)) for s in shifts]
-    drop_mm = -2.0 * shifts[int(np.argmax(match))]
-    assert 8 < drop_mm < 36, "30 to 40 degrees of slope over 40 mm"
+    x, y, z = coordinates(patient)
+    chest = (z.ravel() > 150) & (z.ravel() < 310)
+    # Seen from the side, between spine and sternum.
+    picture = ((patient.labels.labels == BONE) & (x > 85)).any(axis=2)[chest]
+    back, front = (picture[:, int(np.argmin(np.abs(y.ravel() - v)))] for v in (-60.0, -20.0))
+    shifts = np.arange(0, 18)
+    match = [np.mean(back[s:] == front[: len(front) - s]) for s in shifts]
+    drop_mm = 2.0 * shifts[int(np.argmax(match))]
+    assert 12 < drop_mm < 32, "20 to 40 degrees of slope over 40 mm"
 
 
 def test_femoral_heads_are_equal_balls_at_mirrored_landmarks(pelvis: Phantom) -> None:
@@ -214,7 +209,7 @@ def test_femoral_heads_are_equal_balls_at_mirrored_landmarks(pelvis: Phantom) ->
     labels = pelvis.labels.labels
     for center in (right, left):
         assert np.mean(labels[around(pelvis, center, 22.0)] == BONE) > 0.995
-        gap = around(pelvis, center, 26.3) & ~around(pelvis, center, 25.4)
+        gap = around(pelvis, center, 25.4) & ~around(pelvis, center, 24.4)
         above = gap & (coordinates(pelvis)[2] > center[2] + 12)
         assert np.mean(labels[above] == BONE) < 0.15, "a joint space of soft tissue above the head"
     heads = [np.mean(pelvis.ct.hu[around(pelvis, c, 20.0)]) for c in (right, left)]
@@ -238,8 +233,9 @@ def test_projected_landmark_is_the_centre_of_the_joint_space_in_the_picture(pelv
         u, v = u0 + radii * np.sin(angle), v0 - radii * np.cos(angle)
         profile = bone[np.rint(v).astype(int), np.rint(u).astype(int)]
         narrowest.append(radii[int(np.argmin(profile))] / pixels_per_mm)
-    assert np.mean(narrowest) == pytest.approx(25.6, abs=1.0)
-    assert np.std(narrowest) < 1.0
+    # This patient's head has a radius of 23.1 mm, the socket one of 26.2 mm.
+    assert np.mean(narrowest) == pytest.approx(24.5, abs=0.8)
+    assert np.std(narrowest) < 0.5
 
 
 def test_bones_stay_inside_the_body(patient: Phantom) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from DeepDRRLogic.affine import rotation
 from DeepDRRLogic.materials import iodinated_blood, material
@@ -44,9 +44,7 @@ def test_limits_between_whole_numbers_are_respected():
 
 
 def test_thresholds_and_materials_can_be_chosen():
-    labels = segment(
-        ct_of([-500, 0, 250]), air_max_hu=-400, bone_min_hu=200, soft="muscle", bone="cortical bone"
-    )
+    labels = segment(ct_of([-500, 0, 250]), air_max_hu=-400, bone_min_hu=200, soft="muscle", bone="cortical bone")
     np.testing.assert_array_equal(labels.labels[1, 1], [0, 1, 2])
     assert [m.name for m in labels.materials] == ["air", "muscle", "cortical_bone"]
 

@@ -72,9 +72,7 @@ def test_half_value_layer_of_one_energy_is_ln_2_over_mu(energy_kev: float) -> No
     ("kvp", "hvl_mm", "homogeneity"),
     [(50, 1.78, 0.76), (70, 2.58, 0.71), (90, 3.48, 0.68), (120, 5.00, 0.68), (150, 6.57, 0.72)],
 )
-def test_homogeneity_is_that_of_the_standard_radiation_qualities(
-    kvp: float, hvl_mm: float, homogeneity: float
-) -> None:
+def test_homogeneity_is_that_of_the_standard_radiation_qualities(kvp: float, hvl_mm: float, homogeneity: float) -> None:
     # IEC 61267 (2005), RQR 3, 5, 7, 9 and 10: filtered until the first half-value layer is this one, the
     # ratio of the first to the second must be that one.
     spectrum = filtered_to(kvp, hvl_mm, thickest_mm=8.0)

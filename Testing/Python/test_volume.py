@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,9 +92,7 @@ def write_metaimage_by_hand(path, hu, ras_from_ijk):
     }
     text = "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
     text += "".join(f"{key} = {' '.join(f'{x:.17g}' for x in value)}\n" for key, value in numbers.items())
-    text += (
-        f"DimSize = {' '.join(map(str, hu.shape[::-1]))}\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
-    )
+    text += f"DimSize = {' '.join(map(str, hu.shape[::-1]))}\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
     path.write_bytes(text.encode() + hu.tobytes())
 
 
@@ -382,9 +380,7 @@ def test_the_report_warns_of_what_looks_wrong():
 
 
 def labels_of(values, materials=(AIR, SOFT, BONE), ras_from_ijk=None):
-    return MaterialLabels(
-        np.asarray(values, np.uint8), materials, np.eye(4) if ras_from_ijk is None else ras_from_ijk
-    )
+    return MaterialLabels(np.asarray(values, np.uint8), materials, np.eye(4) if ras_from_ijk is None else ras_from_ijk)
 
 
 def test_labels_are_indices_into_their_materials():
@@ -421,16 +417,11 @@ def test_noisy_room_air_weighs_nothing_but_air_in_lungs_does(kind):
     volume = MaterialVolume.from_ct(CTVolume(hu, np.eye(4)), air)
     assert np.all(volume.density_g_cm3[1:] == 0.0)
     assert np.all(volume.density_g_cm3[0] > 0.09)
-    assert (
-        MaterialVolume.from_ct(CTVolume(hu, np.eye(4)), air, room_air_max_hu=-1000).density_g_cm3[1:].max()
-        > 0
-    )
+    assert MaterialVolume.from_ct(CTVolume(hu, np.eye(4)), air, room_air_max_hu=-1000).density_g_cm3[1:].max() > 0
     # The limit itself is room air, the next value is not.
     edge = np.full((2, 2, 2), -950, kind)
     edge[1] = -949
-    density = MaterialVolume.from_ct(
-        CTVolume(edge, np.eye(4)), labels_of(np.zeros((2, 2, 2)), (AIR,))
-    ).density_g_cm3
+    density = MaterialVolume.from_ct(CTVolume(edge, np.eye(4)), labels_of(np.zeros((2, 2, 2)), (AIR,))).density_g_cm3
     assert density[0].max() == 0.0 < density[1].min()
     # What is labelled soft tissue is never emptied.
     soft = MaterialVolume.from_ct(CTVolume(edge, np.eye(4)), labels_of(np.ones((2, 2, 2)), (AIR, SOFT)))
