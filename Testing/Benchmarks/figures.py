@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -57,9 +58,9 @@ def image_formation(
         image = simulator(camera)
         found["its display (8 bit)"][view] = timed(lambda i=image: render_display(i), repetitions)
     preview = simulator.preview(2)
+    small = {view: camera.resampled(*PREVIEW_SIZE) for view, camera in cameras.items()}
     found["preview, {}×{}, display included".format(*PREVIEW_SIZE)] = {
-        view: timed(lambda c=camera.resampled(*PREVIEW_SIZE): render_display(preview(c)), repetitions)
-        for view, camera in cameras.items()
+        view: timed(lambda c=camera: render_display(preview(c)), repetitions) for view, camera in small.items()
     }
     return found
 
@@ -91,8 +92,6 @@ def first_image(path: str, preset: str, threads: int, repetitions: int) -> dict[
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 

@@ -18,6 +18,7 @@ from shapes import (
 
 from DeepDRRLogic.affine import apply, rigid, rotation
 from DeepDRRLogic.geometry import Camera
+from DeepDRRLogic.materials import material, material_names
 from DeepDRRLogic.phantom import phantom
 from DeepDRRLogic.projector import make_projector
 from DeepDRRLogic.projector.cpu import CpuProjector
@@ -260,3 +261,22 @@ def test_auto_finds_a_device():
     camera = view(size=(20, 20))
     volume = random_volume()
     assert np.array_equal(make_projector(volume).project(camera), CpuProjector(volume).project(camera))
+
+
+def test_more_materials_than_a_voxel_can_tell_apart_are_refused():
+    names = tuple(material(name) for name in material_names()[:17])
+    cube = np.ones((2, 2, 2), np.float32)
+    with pytest.raises(ValueError, match=r"17 materials.*16.*merge"):
+        CpuProjector(MaterialVolume(cube, np.zeros((2, 2, 2), np.uint8), names, np.eye(4)))
+
+
+def test_every_material_keeps_its_own_scale():
+    names = tuple(material(name) for name in ("air", "soft_tissue", "stainless_steel"))
+    density = np.zeros((30, 30, 30), np.float32)
+    labels = np.zeros((30, 30, 30), np.uint8)
+    for first, label, value in ((0, 0, 0.0004), (10, 1, 1.0), (20, 2, 8.0)):
+        density[first : first + 10], labels[first : first + 10] = value, label
+    volume = MaterialVolume(density, labels, names, centred_affine((30, 30, 30), (3, 3, 3)))
+    picture = CpuProjector(volume).project(view())
+    for row, label, value in ((178, 0, 0.0004), (120, 1, 1.0), (62, 2, 8.0)):
+        assert picture[label, row, 160] == pytest.approx(9.0 * value, rel=2e-3)

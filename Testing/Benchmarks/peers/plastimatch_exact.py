@@ -29,7 +29,7 @@ class Peer:
 
     def project(self, view: View) -> tuple[npt.NDArray[np.float32], float]:
         """The image, and the program's own time for it less what it took to write the file."""
-        u, v, to_source = view.directions
+        _, v, to_source = view.directions
         column, row = view.principal_point
         # It draws what is seen from the source; where ours is the mirror image, so becomes its own.
         column = column if view.seen_from_source else view.width - 1 - column
@@ -44,9 +44,10 @@ class Peer:
             "--isocenter": view.source_mm - source_to_axis_mm * to_source,
             "--sad": [source_to_axis_mm],
             "--sid": [view.source_to_detector_mm],
-            "--dim": [view.height, view.width],
-            "--detector-size": [view.height * view.pitch_mm[1], view.width * view.pitch_mm[0]],
-            "--image-center": [row, column],
+            # Its help says "row col"; version 1.10 takes columns first.
+            "--dim": [view.width, view.height],
+            "--detector-size": [view.width * view.pitch_mm[0], view.height * view.pitch_mm[1]],
+            "--image-center": [column, row],
             "--input": str(self._volume),
             "--output": str(self._output),
         }
