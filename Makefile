@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 OUTPUT ?= output
-CT ?= phantom
+CT ?= phantom:chest
 
 .PHONY: demo test lint figures clean
 

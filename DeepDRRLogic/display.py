@@ -33,6 +33,8 @@ _PRESET_LIMITS: dict[str, tuple[float, float]] = {
 _AUTO_PERCENTILES = (8.0, 99.8)
 # Less attenuation than 2 to 3 cm of tissue has: the beam passed beside the patient, or through skin and clothes.
 _FREE_BEAM_LOG = 0.5
+# More than that stands for a pixel that no photon reached; see XRayImage.log.
+_NO_SIGNAL_LOG = 80.0
 # Narrower than this, a blank exposure would show nothing but its noise.
 _SMALLEST_AUTO_WIDTH = 0.05
 # Below this part of the field the object is too small to set the window alone.
@@ -189,6 +191,8 @@ def auto_window(values: npt.ArrayLike, *, log: bool = True) -> Window:
     comparable.
     """
     shown = np.asarray(values, np.float64).ravel()
+    seen = shown[shown < _NO_SIGNAL_LOG] if log else shown
+    shown = seen if seen.size else shown
     attenuated = shown[shown > _FREE_BEAM_LOG] if log else shown[shown < np.exp(-_FREE_BEAM_LOG)]
     if attenuated.size > _SMALLEST_OBJECT_FRACTION * shown.size:
         shown = attenuated

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scene import attenuation_cm2_g
 
+from DeepDRRLogic._version import __version__
 from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.projector.cpu import CpuProjector
 from DeepDRRLogic.volume import MaterialVolume
@@ -22,17 +23,18 @@ from DeepDRRLogic.volume import MaterialVolume
 Picture = npt.NDArray[np.float32]
 
 PEERS = {
-    "rtk_joseph": ("itk-rtk, Joseph", "C++, ITK threads"),
-    "plastimatch_exact": ("plastimatch drr, exact", "C++, OpenMP"),
-    "nanodrr_torch": ("nanodrr, 500 samples per ray", "PyTorch CPU"),
+    "rtk_joseph": ("itk-rtk", "Joseph, C++ threads"),
+    "plastimatch_exact": ("plastimatch", "exact, C++ OpenMP"),
+    "nanodrr_torch": ("nanodrr", "500 samples per ray, PyTorch"),
 }
-"""Module in peers/: title and technique."""
+"""Module in peers/: name and technique."""
 
 FEWEST_REPETITIONS = 3
 
 
 class Contestant(Protocol):
-    title: str
+    name: str
+    version: str
     technique: str
     line_integrals: int
 
@@ -46,23 +48,28 @@ class Contestant(Protocol):
 class Ours:
     """All materials at once."""
 
-    title = "DeepDRRLogic `CpuProjector`"
-    technique = "numba, threads"
+    name = "DeepDRRLogic"
+    version = __version__
+    technique = "shear-warp Joseph, numba threads"
 
     def __init__(self, volume: MaterialVolume, cameras: dict[str, Camera], threads: int) -> None:
         self._projector = CpuProjector(volume, threads)
         self._cameras = cameras
         self._attenuation = attenuation_cm2_g(volume).astype(np.float32)
         self.line_integrals = len(volume.materials)
-        self.area_densities = np.zeros((self.line_integrals, 1, 1), np.float32)
+        self._area_densities = np.zeros((self.line_integrals, 1, 1), np.float32)
 
     def project(self, view: str) -> float:
         start = time.perf_counter()
-        self.area_densities = self._projector.project(self._cameras[view])
+        self._area_densities = self._projector.project(self._cameras[view])
         return time.perf_counter() - start
 
     def picture(self) -> Picture:
-        return np.tensordot(self._attenuation, self.area_densities, axes=1)
+        return np.tensordot(self._attenuation, self._area_densities, axes=1)
+
+    def area_densities(self, view: str) -> Picture:
+        """Those of all materials, (n_materials, height, width), in g/cm²."""
+        return self._projector.project(self._cameras[view])
 
 
 class Peer:
@@ -71,12 +78,11 @@ class Peer:
     line_integrals = 1
 
     def __init__(self, module: str, python: str, folder: Path, threads: int) -> None:
-        title, self.technique = PEERS[module]
-        self.missing: str | None = None
+        self.name, self.technique = PEERS[module]
         self._picture = folder / f"{module}.npy"
         self._errors = folder / f"{module}.log"
         environment = os.environ | {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
-        worker = Path(__file__).parent / "peers" / "worker.py"
+        worker = Path(__file__).with_name("peer_worker.py")
         with self._errors.open("w") as errors:
             self._process = subprocess.Popen(
                 [python, str(worker), module, str(folder), str(threads)],
@@ -87,12 +93,12 @@ class Peer:
                 env=environment,
             )
         hello = self._answer()
-        self.missing = hello.get("missing")
-        self.title = title.replace(",", f" {hello['version']},", 1) if self.missing is None else title
+        self.missing: str | None = hello.get("missing")
+        self.version = str(hello.get("version"))
 
     def project(self, view: str) -> float:
         if self._process.stdin is None:
-            raise RuntimeError(f"{self.title} was started without a standard input.")
+            raise RuntimeError(f"{self.name} was started without a standard input.")
         print(view, file=self._process.stdin, flush=True)
         return float(self._answer()["seconds"])
 
@@ -109,7 +115,7 @@ class Peer:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
             self._process.wait()
-            raise RuntimeError(f"The peer stopped: {self._errors.read_text()[-2000:]}")
+            raise RuntimeError(f"{self.name} stopped: {self._errors.read_text()[-2000:]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -69,31 +69,44 @@ def _print_contest(options: argparse.Namespace, volume: MaterialVolume, views: d
         ours = Ours(volume, views, options.threads)
         contestants: list[Contestant] = [ours, *(peer for peer in peers if peer.missing is None)]
         results = race(contestants, list(views), options.repetitions, options.budget)
-        areas = {view: ours.area_densities for view in views if ours.project(view)}
+        areas = {view: ours.area_densities(view) for view in views}
 
     truth = figures.Truth(volume, views, options.pixels)
-    print("\n### One projection: milliseconds, median (best)\n")
-    rows = [_race_row(contestant, result, results[0]) for contestant, result in zip(contestants, results, strict=True)]
-    rows += [[peer.title, *["not installed"] * (len(views) + 3)] for peer in peers if peer.missing is not None]
-    print(report.table(["", "line integrals", *views, "times ours", "images timed"], rows))
-    if len(results) > 1:
-        factors = [f"{view} {_lead(results, view):.2f}×" for view in views]
-        print(f"\nOurs is faster than the fastest other by: {', '.join(factors)}.")
+    absent = [peer for peer in peers if peer.missing is not None]
+    _print_times(contestants, results, absent)
+    _print_likeness(contestants, results, truth)
+    print("\n### Area densities of the materials: relative L2 to exact integration\n")
+    names = [material.name for material in volume.materials]
+    rows = [[view, *(_percent(d) for d in truth.distances(view, areas[view]))] for view in views]
+    print(report.table(["", *names], rows))
+    print(f"\nExact: integrals of the trilinear volume, at {options.pixels} random pixels per view.")
 
-    print(f"\n### The same picture? Line integral of µ at {ENERGY_KEV:g} keV\n")
+
+def _print_times(contestants: Sequence[Contestant], results: Sequence[Result], absent: Sequence[Peer]) -> None:
+    views = list(results[0].seconds)
+    rows = [_race_row(*both, results[0]) for both in zip(contestants, results, strict=True)]
+    rows += [[f"{p.name}: {p.technique}", "not installed", *["–"] * (len(views) + 2)] for p in absent]
+    print("\n### One projection: milliseconds, median (best)\n")
+    print(report.table(["", "line integrals", *views, "time / ours", "images timed"], rows))
+    if len(results) > 1:
+        leads = [f"{view} {_lead(results, view):.2f}×" for view in views]
+        print(f"\nOurs is faster than the fastest other: {', '.join(leads)}.")
+
+
+def _print_likeness(contestants: Sequence[Contestant], results: Sequence[Result], truth: figures.Truth) -> None:
     rows = []
     for contestant, result in zip(contestants, results, strict=True):
-        for view in views:
-            picture, own = result.pictures[view], results[0].pictures[view]
-            p50, p99 = 100 * np.percentile(truth.errors(view, picture), (50, 99))
-            rows.append([f"{contestant.title}, {view}", *_likeness(picture, own), f"{p50:.3f} %", f"{p99:.3f} %"])
+        for view, picture in result.pictures.items():
+            errors = np.percentile(truth.errors(view, picture), (50, 99))
+            likeness = _likeness(picture, results[0].pictures[view])
+            rows.append([f"{contestant.name}, {view}", *likeness, *map(_percent, errors)])
+    print(f"\n### The same picture? Line integrals of µ at {ENERGY_KEV:g} keV\n")
     print(report.table(["", "correlation with ours", "relative L2 to ours", "error p50", "error p99"], rows))
-    print(f"\nErrors: against exact integration of the trilinear volume, {options.pixels} random pixels per view.")
+    print("\nErrors are relative to exact integration of the trilinear volume; plastimatch means constant voxels.")
 
-    print("\n### Area densities: relative L2 to exact integration\n")
-    names = [material.name for material in volume.materials]
-    rows = [[view, *(f"{100 * d:.3f} %" for d in truth.distances(view, areas[view]))] for view in views]
-    print(report.table(["", *names], rows))
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.3f} %"
 
 
 def _race_row(contestant: Contestant, result: Result, ours: Result) -> list[str]:
@@ -102,7 +115,7 @@ def _race_row(contestant: Contestant, result: Result, ours: Result) -> list[str]
     factors = [m / o for m, o in zip(medians, own, strict=True)]
     low, high = f"{min(factors):.1f}", f"{max(factors):.1f}"
     return [
-        f"{contestant.title} ({contestant.technique})",
+        f"{contestant.name} {contestant.version}: {contestant.technique}",
         str(contestant.line_integrals),
         *(report.milliseconds(seconds) for seconds in result.seconds.values()),
         low if low == high else f"{low} to {high}",
@@ -118,7 +131,7 @@ def _lead(results: Sequence[Result], view: str) -> float:
 def _likeness(picture: Picture, own: Picture) -> tuple[str, str]:
     correlation = float(np.corrcoef(picture.ravel(), own.ravel())[0, 1])
     distance = float(np.linalg.norm(picture - own) / np.linalg.norm(own))
-    return f"{correlation:.7f}", f"{100 * distance:.3f} %"
+    return f"{correlation:.7f}", _percent(distance)
 
 
 def _print_image_formation(options: argparse.Namespace, volume: MaterialVolume, views: dict[str, Camera]) -> None:

@@ -86,6 +86,16 @@ def test_the_automatic_window_looks_only_at_the_open_field_behind_the_patient() 
     assert center + width / 2 == pytest.approx(40, abs=0.1)
 
 
+def test_pixels_without_a_photon_do_not_set_the_automatic_window() -> None:
+    attenuation = np.tile(np.linspace(2, 6, 40), (30, 1))
+    starved = an_image_of(attenuation)
+    signal = starved.signal.copy()
+    signal[::5, ::7] = 0
+    starved = replace(starved, signal=signal)
+    center, width = resolve_window(starved, DisplaySettings())
+    assert center + width / 2 == pytest.approx(6, abs=0.1)
+
+
 def test_the_automatic_linear_window_shows_the_same_range_as_the_logarithmic_one() -> None:
     values = np.linspace(1, 4, 1001)
     center, width = auto_window(values)

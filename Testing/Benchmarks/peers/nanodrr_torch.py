@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from nanodrr.data import Subject
 from nanodrr.drr import DRR
-from view import View, voxel_000_mm
+from peers.view import View, voxel_000_mm
 
 VERSION = f"{version('nanodrr')}, torch {version('torch')}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from view import View, voxel_000_mm
+from peers.view import View, voxel_000_mm
 
 VERSION = version("plastimatch")
 

@@ -11,7 +11,7 @@ import itk
 import numpy as np
 import numpy.typing as npt
 from itk import RTK
-from view import View, voxel_000_mm
+from peers.view import View, voxel_000_mm
 
 VERSION = version("itk-rtk")
 

@@ -1,4 +1,4 @@
-"""Runs one peer in a process and a Python of its own: worker.py MODULE FOLDER THREADS.
+"""Runs one peer in a process and a Python of its own: peer_worker.py MODULE FOLDER THREADS.
 
 Reads FOLDER/attenuation.npy and FOLDER/views.json; needs nothing of DeepDRRLogic. Answers in lines of JSON: first
 {"version": …} or {"missing": …}; then, for every name of a view on its standard input, {"seconds": …}, the picture
@@ -24,13 +24,13 @@ def main(module_name: str, folder: Path, threads: int) -> None:
         print(json.dumps(values), file=answers, flush=True)
 
     try:
-        module = importlib.import_module(module_name)
+        module = importlib.import_module(f"peers.{module_name}")
     except ImportError as error:
         answer({"missing": str(error)})
         return
 
     import numpy as np
-    from view import View
+    from peers.view import View
 
     scene = json.loads((folder / "views.json").read_text(encoding="utf-8"))
     views = {name: View.from_dict(values) for name, values in scene["views"].items()}

@@ -1,0 +1,69 @@
+"""What the README tells people to type works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.main import get_command
+
+from DeepDRRLogic.image import XRayImage
+from DeepDRRLogic.phantom import phantom
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def code_block(language: str, containing: str) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return next(block for block in blocks if containing in block)
+
+
+def test_the_ten_lines_of_python_make_an_image(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    phantom(spacing_mm=5.0, region="chest").ct.write("chest.nii.gz")
+    saved = []
+    monkeypatch.setattr(XRayImage, "save", lambda image, path: saved.append((image, path)))
+    code = code_block("python", "XRaySimulator")
+    exec(compile(code, "README.md", "exec"), {})
+    ((image, path),) = saved
+    assert path == "chest.png"
+    assert image.signal.shape == (1536, 1536)
+    assert "5.000" in capsys.readouterr().out
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+
+
+@pytest.mark.parametrize("line", code_block("bash", "deepdrr render").splitlines())
+def test_every_command_line_is_understood(line):
+    from DeepDRRLogic.cli.app import app
+
+    command, *arguments = line.split("#")[0].split()
+    assert command == "deepdrr"
+    root = get_command(app)
+    name, *options = arguments
+    understood = root.commands[name].make_context(name, list(options)).params
+    assert all(option in str(understood) for option in options if not option.startswith("-"))
+
+
+def test_importing_the_package_is_quick_and_imports_nothing_heavy():
+    heavy = ("numba", "torch", "pycuda", "SimpleITK", "xraylib", "spekpy", "scipy", "pydicom")
+    code = f"import sys, DeepDRRLogic; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_every_public_name_can_be_imported():
+    import DeepDRRLogic
+
+    for name in DeepDRRLogic.__all__:
+        assert getattr(DeepDRRLogic, name) is not None
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        DeepDRRLogic.no_such_thing  # noqa: B018
+
+
+def test_the_picture_of_the_readme_is_there():
+    for picture in re.findall(r"\]\((Resources/[^)]+|Testing/[^)]+)\)", README):
+        assert (Path(__file__).parents[2] / picture).exists(), picture
+    assert np.all([len(line) < 400 for line in README.splitlines()])
