@@ -17,19 +17,30 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 Box = Sequence[tuple[int, int]]
 
-LINES_PER_VOXEL = 2.0
-"""Fan lines per voxel where the matter is farthest from the source; time grows with its square, the error shrinks."""
-
 MARGIN = 3
 """Grid lines around the pixels, for the four-point interpolation."""
 
 STEEP = 0.35
 """Slope from which one sample per slice no longer resolves what a ray meets between two slices."""
 
-ONE_SAMPLE = np.zeros(1)
-TWO_SAMPLES = np.array([-1.0, 1.0]) / np.sqrt(6.0)
-"""Half a slice before and behind, the standard deviation of linear interpolation: it turns Joseph's rule, exact for
-rays along the axis, into one that is exact to third order for oblique rays too."""
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """How densely a fan samples: lines per voxel where the matter is farthest from the source, and places per slice.
+
+    Time grows with the square of the lines and with the places. The two kinds below were chosen to have about the same
+    error, half a per cent in the mean square for the bone of a patient's chest, at the least time.
+    """
+
+    lines_per_voxel: float
+    offsets: FloatArray
+
+
+STRAIGHT = Sampling(2.4, np.zeros(1))
+"""Joseph's rule: the middle of each slice."""
+
+OBLIQUE = Sampling(2.0, np.array([-1.0, 1.0]) / np.sqrt(6.0))
+"""Before and behind the middle by the standard deviation of linear interpolation: a rule of third order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +135,6 @@ def _fan(
     transverse = list(transverse_axes(axis))
     far = slices[1] - 0.5 - source[axis] if forward > 0 else slices[0] - 0.5 - source[axis]
     near = slices[0] - 0.5 - source[axis] if forward > 0 else slices[1] - 0.5 - source[axis]
-    pitch = 1 / (LINES_PER_VOXEL * abs(far))
 
     directions = _directions(pixels, rays)
     slopes = directions[:, transverse] / directions[:, axis : axis + 1]
@@ -135,14 +145,15 @@ def _fan(
             )
             if not len(slopes):
                 return None
+    sampling = OBLIQUE if np.abs(slopes).max() > STEEP else STRAIGHT
+    pitch = 1 / (sampling.lines_per_voxel * abs(far))
     low = np.floor(slopes.min(axis=0) / pitch) - MARGIN
     count = np.ceil(slopes.max(axis=0) / pitch) + MARGIN + 1 - low
     a0, b0 = low * pitch
     columns, rows = int(count[0]), int(count[1])
     span_lo, span_hi = _row_spans(slopes / pitch - low, rows, columns)
-    offsets = TWO_SAMPLES if np.abs(slopes).max() > STEEP else ONE_SAMPLE
     grid = (float(a0), float(pitch), float(b0), float(pitch))
-    return Fan(axis, forward, slices, offsets, grid, columns, span_lo, span_hi)
+    return Fan(axis, forward, slices, sampling.offsets, grid, columns, span_lo, span_hi)
 
 
 def _shadow_edge(source: float, voxels: tuple[int, int], near: float, far: float, sign: int) -> float:
