@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from functools import cache
 
 import numpy as np
 import pytest
@@ -28,6 +29,8 @@ from DeepDRRLogic.volume import MaterialVolume
 VIEWS = [(0, 0), (90, 0), (180, 0), (-35, 20), (45, 0), (10, -40), (5, 70)]
 OBLIQUE = rotation((1, 2, 3), 33.0)
 LEFT_HANDED = np.diag([-1.0, 1.0, 1.0]) @ rotation((0, 1, 1), 20.0)
+TURNS = {"straight": None, "oblique": OBLIQUE, "left-handed": LEFT_HANDED}
+BALL_CENTER = (8.3, -5.1, 6.7)
 
 
 def centroid(picture):
@@ -63,14 +66,18 @@ def low_pass(noise, passes=2):
     return np.clip(noise / noise.std() / 3, -1, 1)
 
 
+@cache
+def a_ball(turned):
+    affine = centred_affine((80, 80, 80), (1.0, 1.1, 0.9), center_ras=(5, -3, 8), turn=TURNS[turned])
+    return sphere(31.0, BALL_CENTER, (80, 80, 80), affine)
+
+
 @pytest.mark.parametrize("angles", VIEWS)
-@pytest.mark.parametrize("turn", [None, OBLIQUE, LEFT_HANDED], ids=["straight", "oblique", "left-handed"])
-def test_a_ball_has_the_area_density_and_the_place_of_a_ball(angles, turn):
-    affine = centred_affine((80, 80, 80), (1.0, 1.1, 0.9), center_ras=(5, -3, 8), turn=turn)
-    center = (8.3, -5.1, 6.7)
+@pytest.mark.parametrize("turned", TURNS)
+def test_a_ball_has_the_area_density_and_the_place_of_a_ball(angles, turned):
     camera = view(*angles, isocenter=(5, -3, 8))
-    picture = CpuProjector(sphere(31.0, center, (80, 80, 80), affine)).project(camera)[1]
-    chord = chord_of_sphere_mm(camera, 31.0, center)
+    picture = CpuProjector(a_ball(turned)).project(camera)[1]
+    chord = chord_of_sphere_mm(camera, 31.0, BALL_CENTER)
     assert_close_inside(picture, chord)
     assert np.abs(centroid(picture) - centroid(chord)).max() < 0.05
 
@@ -124,9 +131,9 @@ def test_half_a_voxel_is_half_a_voxel(shift):
 
 
 @pytest.mark.parametrize("angles", VIEWS)
-@pytest.mark.parametrize("turn", [None, OBLIQUE, LEFT_HANDED], ids=["straight", "oblique", "left-handed"])
-def test_any_volume_agrees_with_exact_integration(angles, turn):
-    volume = random_volume(turn=turn)
+@pytest.mark.parametrize("turned", TURNS)
+def test_any_volume_agrees_with_exact_integration(angles, turned):
+    volume = random_volume(turn=TURNS[turned])
     camera = view(*angles, size=(40, 30), pitch=3.0)
     measured, exact = CpuProjector(volume).project(camera), project_exactly(volume, camera)
     # Three materials that change places every few voxels are the worst there is; patients are much smoother.
@@ -135,10 +142,15 @@ def test_any_volume_agrees_with_exact_integration(angles, turn):
         assert distance(one, other) < 0.015
 
 
+@cache
+def a_patient():
+    torso = phantom(spacing_mm=4.0)
+    return MaterialVolume.from_ct(torso.ct, torso.labels)
+
+
 @pytest.mark.parametrize("angles", VIEWS)
 def test_a_patient_agrees_with_exact_integration(angles):
-    torso = phantom(spacing_mm=4.0)
-    volume = MaterialVolume.from_ct(torso.ct, torso.labels)
+    volume = a_patient()
     camera = view(*angles, isocenter=volume.center_ras, size=(320, 240), pitch=1.2)
     pixels = np.random.default_rng(0).integers(0, (320, 240), (300, 2))
     measured = CpuProjector(volume).project(camera)[:, pixels[:, 1], pixels[:, 0]]
