@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import typer
 
 from . import scene
-from .options import DEFAULT_PHANTOM_SPACING_MM, CtArgument, HuOffset, PhantomSpacing, Series
+from .options import DEFAULT_PHANTOM_SPACING_MM, CorrectTilt, CtArgument, HuOffset, PhantomSpacing, Series
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class InfoOptions:
     ct: CtArgument
     series: Series = None
     hu_offset: HuOffset = None
+    correct_tilt: CorrectTilt = False
     phantom_spacing: PhantomSpacing = DEFAULT_PHANTOM_SPACING_MM
 
 

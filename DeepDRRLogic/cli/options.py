@@ -45,6 +45,10 @@ HuOffset = Annotated[
         show=False,
     ),
 ]
+CorrectTilt = Annotated[
+    bool,
+    _option(_PATIENT, "--correct-tilt", help="Resample DICOM slices of a tilted gantry to a rectangular grid."),
+]
 AirMaxHu = Annotated[float | None, _option(_PATIENT, "--air-max-hu", help="Air up to this CT number.", show="-800")]
 BoneMinHu = Annotated[float | None, _option(_PATIENT, "--bone-min-hu", help="Bone above this CT number.", show="350")]
 PhantomSpacing = Annotated[
@@ -60,6 +64,7 @@ class PatientOptions:
     ct: CtArgument
     series: Series = None
     hu_offset: HuOffset = None
+    correct_tilt: CorrectTilt = False
     segmentation: Annotated[
         Path | None,
         _option(_PATIENT, "--segmentation", help="Materials from this .seg.nrrd instead of thresholds."),

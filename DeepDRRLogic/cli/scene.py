@@ -36,6 +36,8 @@ class VolumeOptions(Protocol):
     @property
     def hu_offset(self) -> float | None: ...
     @property
+    def correct_tilt(self) -> bool: ...
+    @property
     def phantom_spacing(self) -> float: ...
 
 
@@ -55,7 +57,7 @@ def read_ct(ct: str, options: VolumeOptions) -> tuple[CTVolume, MaterialLabels |
         return body.ct, body.labels
     from ..volume import CTVolume
 
-    return CTVolume.read(ct, options.series, hu_offset=options.hu_offset), None
+    return CTVolume.read(ct, options.series, hu_offset=options.hu_offset, correct_tilt=options.correct_tilt), None
 
 
 def _phantom(words: Sequence[str], spacing_mm: float) -> Phantom:

@@ -14,6 +14,7 @@ from .options import (
     DEFAULT_PHANTOM_SPACING_MM,
     AirMaxHu,
     BoneMinHu,
+    CorrectTilt,
     CtArgument,
     HuOffset,
     PhantomSpacing,
@@ -36,6 +37,7 @@ class SegmentOptions:
     bone_min_hu: BoneMinHu = None
     series: Series = None
     hu_offset: HuOffset = None
+    correct_tilt: CorrectTilt = False
     phantom_spacing: PhantomSpacing = DEFAULT_PHANTOM_SPACING_MM
     quiet: Quiet = False
 
