@@ -70,3 +70,27 @@ class AntiScatterGrid:
         covered = 1e-4 * self.strip_um * self.lines_per_cm
         transmission: FloatArray = covered * strips + (1.0 - covered) * gaps
         return transmission
+
+    def transmission(self, energies_kev: npt.ArrayLike, across: FloatArray, along: FloatArray) -> FloatArray:
+        """What passes of rays at these tangents to the focused one, across and along the strips, (n, *shape).
+
+        The mean over one period of exp(-∫µ dl): whole strips that a ray crosses, and for the rest of its way a width
+        of lead that is a trapezium of where it enters.
+        """
+        attenuation = self.attenuation_per_cm(energies_kev).reshape(2, -1, *(1,) * across.ndim)
+        lead, gap = attenuation[0], attenuation[1]
+        period, width = 1.0 / self.lines_per_cm, 1e-4 * self.strip_um
+        sweep = np.maximum(self.height_cm * np.abs(across), 1e-6 * period)
+        path = self.height_cm * np.sqrt(1.0 + across**2 + along**2)
+        whole = np.floor(sweep / period)
+        rest = sweep - whole * period
+        least, most = np.maximum(0.0, rest + width - period), np.minimum(rest, width)
+        per_cm = (lead - gap) * path / sweep
+        base = np.exp(-gap * path - per_cm * (whole * width + least))
+        ramp = most - least
+        flat_high = np.abs(rest - width)
+        flat_low = period - flat_high - 2.0 * ramp
+        steep = np.maximum(per_cm * ramp, 1e-12)
+        mean = flat_low - 2.0 * ramp * np.expm1(-steep) / steep + flat_high * np.exp(-steep)
+        transmission: FloatArray = base * mean / period
+        return transmission

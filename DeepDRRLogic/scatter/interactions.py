@@ -48,25 +48,24 @@ class Interactions:
     def of(cls, materials: Sequence[Material], max_energy_kev: float) -> Interactions:
         """The tables up to an energy in keV; everything from xraylib, mixed by mass (Schoonjans et al. 2011)."""
         count = int(np.ceil((max_energy_kev - FIRST_KEV) / STEP_KEV)) + 2
-        energies = FIRST_KEV + STEP_KEV * np.arange(count)
-        energies = np.minimum(energies, 300.0)
+        energies: FloatArray = np.asarray(np.minimum(FIRST_KEV + STEP_KEV * np.arange(count), 300.0), np.float64)
         x_max = float(energies[-1]) / KEV_ANGSTROM
-        transfers = x_max * np.linspace(0.0, 1.0, TRANSFER_NODES) ** 2
+        transfers: FloatArray = x_max * np.linspace(0.0, 1.0, TRANSFER_NODES) ** 2
 
-        def mixed(name: str, at: FloatArray, per_atom: bool = False) -> FloatArray:
-            return np.array([_mixed(material, name, at, per_atom) for material in materials])
+        def of_all(name: str, at: FloatArray, per_atom: bool = False) -> FloatArray:
+            return np.array([mixed(material, name, at, per_atom) for material in materials])
 
-        form = mixed("FF_Rayl", transfers, per_atom=True)
-        bound = mixed("SF_Compt", transfers, per_atom=True)
+        form = of_all("FF_Rayl", transfers, per_atom=True)
+        bound = of_all("SF_Compt", transfers, per_atom=True)
         steps = 0.5 * (form[:, 1:] + form[:, :-1]) * np.diff(transfers**2)
         cumulative = np.concatenate([np.zeros((len(materials), 1)), np.cumsum(steps, axis=1)], axis=1)
-        parts = [mixed(name, energies) for name in ("CS_Photo", "CS_Rayl", "CS_Compt")]
+        parts = [of_all(name, energies) for name in ("CS_Photo", "CS_Rayl", "CS_Compt")]
         return cls(
             attenuation=parts[0] + parts[1] + parts[2],
             rayleigh=parts[1],
             compton=parts[2],
-            rayleigh_norm=_norms(transfers, form, energies, _thomson),
-            compton_norm=_norms(transfers, bound, energies, _klein_nishina),
+            rayleigh_norm=_norms(transfers, form, energies, thomson),
+            compton_norm=_norms(transfers, bound, energies, klein_nishina),
             largest_transfer=x_max,
             form_square=form,
             form_cumulative=cumulative,
@@ -77,17 +76,19 @@ class Interactions:
         """The same with S(x) = const, as if no electron were bound: Klein & Nishina's distribution for tests."""
         from dataclasses import replace
 
-        energies = FIRST_KEV + STEP_KEV * np.arange(self.attenuation.shape[1])
-        transfers = self.largest_transfer * np.linspace(0.0, 1.0, TRANSFER_NODES) ** 2
+        energies: FloatArray = np.asarray(FIRST_KEV + STEP_KEV * np.arange(self.attenuation.shape[1]), np.float64)
+        transfers: FloatArray = self.largest_transfer * np.linspace(0.0, 1.0, TRANSFER_NODES) ** 2
         ones = np.ones_like(self.bound)
-        return replace(self, bound=ones, compton_norm=_norms(transfers, ones, energies, _klein_nishina))
+        return replace(self, bound=ones, compton_norm=_norms(transfers, ones, energies, klein_nishina))
 
 
-def _thomson(energies: FloatArray, cosines: FloatArray) -> FloatArray:
+def thomson(energies: FloatArray, cosines: FloatArray) -> FloatArray:
+    """1 + cos²θ, (energies, angles): Thomson's angular factor."""
     return np.broadcast_to(1.0 + cosines**2, (energies.size, cosines.size))
 
 
-def _klein_nishina(energies: FloatArray, cosines: FloatArray) -> FloatArray:
+def klein_nishina(energies: FloatArray, cosines: FloatArray) -> FloatArray:
+    """k²(k + 1/k - sin²θ), (energies, angles), k the part of the energy that is kept: Klein & Nishina (1929)."""
     kept = 1.0 / (1.0 + energies[:, None] / ELECTRON_MASS_KEV * (1.0 - cosines))
     shape: FloatArray = kept**2 * (kept + 1.0 / kept - 1.0 + cosines**2)
     return shape
@@ -121,7 +122,8 @@ def _norms(
     return norms
 
 
-def _mixed(material: Material, name: str, at: FloatArray, per_atom: bool) -> FloatArray:
+def mixed(material: Material, name: str, at: FloatArray, per_atom: bool) -> FloatArray:
+    """A function of xraylib for a material, (n,): cross sections in cm²/g, or F² and S per atomic mass unit."""
     total = np.zeros(at.size)
     for atomic_number, fraction in material.mass_fractions:
         total += fraction * _element(atomic_number, name, at.tobytes(), per_atom)

@@ -26,7 +26,18 @@ from ..checks import check_positive
 from ..threads import in_slabs, thread_count
 from .antiscatter import AntiScatterGrid
 from .interactions import Interactions
-from .setup import WHOLE_DETECTOR, Field, body_of, coarsened, field_solid_angle, joined, panel_of, physics_of, weighed
+from .setup import (
+    WHOLE_DETECTOR,
+    Field,
+    body_of,
+    check_field,
+    coarsened,
+    field_solid_angle,
+    joined,
+    panel_of,
+    physics_of,
+    weighed,
+)
 from .tallies import COMPONENTS, LEDGER, Tallies
 
 if TYPE_CHECKING:
@@ -84,9 +95,7 @@ def simulate(
     check_positive("photons", photons)
     if forced < 0 or batches < 2:
         raise ValueError(f"forced = {forced}, batches = {batches}: give forced from 0 and at least 2 batches.")
-    u0, v0, u1, v1 = field
-    if not (0.0 <= u0 < u1 <= 1.0 and 0.0 <= v0 < v1 <= 1.0):
-        raise ValueError(f"The field {field} is not within (0, 0, 1, 1); give (u0, v0, u1, v1) with u0 < u1, v0 < v1.")
+    check_field(field)
     counting = camera.resampled(*_tally_size(camera, tally))
     body, cm_from_ras = body_of(coarsened(volume, voxel_mm), counting)
     energies = spectrum.energies_kev[spectrum.photons > 0.0]

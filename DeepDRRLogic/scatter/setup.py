@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,14 @@ Field = tuple[float, float, float, float]
 
 CM_PER_MM = 0.1
 WHOLE_DETECTOR: Field = (0.0, 0.0, 1.0, 1.0)
+
+
+def check_field(field: Field) -> Field:
+    """The field itself; ValueError unless it is a part of the detector."""
+    u0, v0, u1, v1 = field
+    if not (0.0 <= u0 < u1 <= 1.0 and 0.0 <= v0 < v1 <= 1.0):
+        raise ValueError(f"The field {field} is not within (0, 0, 1, 1); give (u0, v0, u1, v1) with u0 < u1, v0 < v1.")
+    return field
 
 
 def coarsened(volume: MaterialVolume, voxel_mm: float | None) -> MaterialVolume:
@@ -118,6 +127,13 @@ def _occupied(density: npt.NDArray[np.float32], axis: int) -> slice:
     others = tuple(a for a in range(3) if a != axis)
     filled = np.flatnonzero(density.any(axis=others))
     return slice(int(filled[0]), int(filled[-1]) + 1) if filled.size else slice(0, 1)
+
+
+def body_box(volume: MaterialVolume) -> tuple[tuple[slice, slice, slice], FloatArray]:
+    """The slices [k, j, i] that hold all mass of a volume, and the corners (8, 3) of that box in RAS mm."""
+    box = (_occupied(volume.density_g_cm3, 0), _occupied(volume.density_g_cm3, 1), _occupied(volume.density_g_cm3, 2))
+    ends = [(axis.start - 0.5, axis.stop - 0.5) for axis in reversed(box)]
+    return box, apply(volume.ras_from_ijk, np.array(list(product(*ends))))
 
 
 def weighed(body: Body, panel: Panel, tables: Interactions, energy_kev: float, threads: int) -> Body:

@@ -28,7 +28,7 @@ class Tallies:
     (component, quantity, height, width). Components: COMPONENTS; "scatter" is all but the primary. Quantities: photons,
     signal and squared signal of every channel, then the energy, as the fields of `Exposure` and in its unit: per photon
     that would reach the pixel with nothing in the beam. `ledger` is the energy in keV that LEDGER names, then what each
-    material keeps, summed over the photons. `camera` has the tally's pixels, `field_sr` is the solid angle that the beam covers.
+    material keeps, summed over the photons. `camera` has the tally's pixels, `field_sr` is the beam's solid angle.
     """
 
     sums: FloatArray
@@ -96,17 +96,14 @@ class Tallies:
 
     def exposure(self, component: str = "scatter") -> Exposure:
         """A component as an `Exposure` of the tally's own pixels."""
-        return _exposure(self.mean(component), self.channels)
+        return _exposure(self.mean(component))
 
     def upsampled(self, camera: Camera, component: str = "scatter") -> Exposure:
         """A component at a camera's pixels, by cubic interpolation between the tally's; never negative.
 
         The camera must have the tally's field; see `Camera.resampled`. Scatter is smooth; a primary would be blurred.
         """
-        rows = cubic_weights(self.camera.height, camera.height)
-        columns = cubic_weights(self.camera.width, camera.width)
-        fine = np.einsum("vr,qrc,uc->qvu", rows, self.mean(component), columns, optimize=True)
-        return _exposure(np.maximum(fine, 0.0), self.channels)
+        return upsampled_exposure(self.mean(component), camera)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to an .npz file, so that a run can be taken up again."""
@@ -137,9 +134,17 @@ def _number(component: str) -> int:
     return COMPONENTS.index(component)
 
 
-def _exposure(quantities: FloatArray, channels: int) -> Exposure:
-    values = quantities.astype(np.float32)
-    photons, signal, square = values[:-1].reshape(3, channels, *values.shape[1:])
+def upsampled_exposure(quantities: npt.NDArray[Any], camera: Camera) -> Exposure:
+    """Photons, signal, squared signal of every channel, and energy, (quantity, height, width), at a camera's pixels."""
+    rows = cubic_weights(quantities.shape[1], camera.height).astype(np.float32)
+    columns = cubic_weights(quantities.shape[2], camera.width).astype(np.float32)
+    fine = rows @ quantities.astype(np.float32) @ columns.T
+    return _exposure(np.maximum(fine, 0.0, out=fine))
+
+
+def _exposure(quantities: npt.NDArray[Any]) -> Exposure:
+    values = quantities.astype(np.float32, copy=False)
+    photons, signal, square = values[:-1].reshape(3, -1, *values.shape[1:])
     return Exposure(signal, photons, square, values[-1])
 
 
