@@ -159,7 +159,12 @@ class ExposureOptions:
     ] = "ideal"
     scatter: Annotated[
         str | None,
-        _option(_EXPOSURE, "--scatter", help="Scattered radiation: montecarlo (exact, minutes), kernel.", show="none"),
+        _option(
+            _EXPOSURE,
+            "--scatter",
+            help="Scattered radiation: network (needs torch), kernel, montecarlo (exact, minutes).",
+            show="none",
+        ),
     ] = None
     noise: Annotated[bool, _option(_EXPOSURE, "--noise/--no-noise", help="Quantum and readout noise.")] = True
     seed: Annotated[int, _option(_EXPOSURE, "--seed", help="Same seed, same noise.", min=0)] = 0

@@ -42,7 +42,21 @@ def _montecarlo(volumes: Sequence[MaterialVolume], threads: int | None) -> Scatt
     return MonteCarloScatter(volumes, threads=threads)
 
 
+def _kernel(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterModel:
+    from .kernel import KernelScatter
+
+    return KernelScatter(volumes, threads=threads)
+
+
+def _network(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterModel:
+    from .network import NetworkScatter
+
+    return NetworkScatter(volumes, threads=threads)
+
+
 SCATTER_MODELS: dict[str, Callable[[Sequence[MaterialVolume], int | None], ScatterModel]] = {
+    "kernel": _kernel,
+    "network": _network,
     "montecarlo": _montecarlo,
 }
 """Scatter models by name, made from the volumes of a simulator and its number of threads."""

@@ -18,6 +18,9 @@ LARGEST = 1.5
 """Corrections are factors between e^-1.5 and e^1.5: a network cannot do worse than its base by more."""
 
 
+LARGEST_INPUT = 4.0
+
+
 class Block(nn.Module):
     """Two 3×3 convolutions beside a straight way."""
 
@@ -43,9 +46,9 @@ class CorrectionNet(nn.Module):
         super().__init__()
         a, b, c = WIDTHS
         self.enter = nn.Conv2d(len(CHANNELS), a, 3, padding=1)
-        self.half = nn.Conv2d(a, b, 4, stride=2, padding=1)
+        self.to_half = nn.Conv2d(a, b, 4, stride=2, padding=1)
         self.fine = nn.ModuleList([Block(b), Block(b)])
-        self.quarter = nn.Conv2d(b, c, 4, stride=2, padding=1)
+        self.to_quarter = nn.Conv2d(b, c, 4, stride=2, padding=1)
         self.coarse = nn.ModuleList([Block(c), Block(c)])
         self.everywhere = nn.Linear(c, c)
         self.back = nn.Conv2d(c, b, 1)
@@ -56,10 +59,10 @@ class CorrectionNet(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The logarithms of the factors on Rayleigh scatter and on all other."""
-        x = self.half(functional.silu(self.enter(pictures)))
+        x = self.to_half(functional.silu(self.enter(pictures.clamp(-LARGEST_INPUT, LARGEST_INPUT))))
         for block in self.fine:
             x = block(x)
-        y = self.quarter(functional.silu(x))
+        y = self.to_quarter(functional.silu(x))
         y = self.coarse[0](y)
         y = y + self.everywhere(functional.silu(y.mean(dim=(2, 3))))[:, :, None, None]
         y = self.coarse[1](y)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..cross_sections import MAX_ENERGY_KEV, MIN_ENERGY_KEV
 from ..threads import thread_count
 from .layers import cut
 from .setup import WHOLE_DETECTOR, Field, check_field, joined
-from .superposition import Superposed, superpose
+from .superposition import Superposed, group_weights, superpose
 from .tallies import upsampled_exposure
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ class KernelScatter:
     ) -> Exposure:
         """The scattered exposure at the camera's pixels, interpolated from some 32 × 32; see `ScatterModel`."""
         del area_densities, materials  # depth decides, which the volume knows
-        return exposure_of(
-            self.superposed(cut(self.volume, camera, self.threads, self.field), spectrum), camera, detector
-        )
+        scatter = self.superposed(cut(self.volume, camera, self.threads, self.field), spectrum)
+        return upsampled_exposure(detected(scatter, spectrum, detector), camera)
 
     def superposed(self, layers: Layers, spectrum: Spectrum) -> Superposed:
         """The scatter of layers by kind and energy group, on the pixels of their camera."""
@@ -75,10 +75,21 @@ class KernelScatter:
         }
 
 
-def exposure_of(scatter: Superposed, camera: Camera, detector: Detector) -> Exposure:
-    """What a detector makes of scatter in energy groups, at a camera's pixels."""
-    energies = scatter.energies_kev.ravel()
-    detected, gain = detector.detected_fraction(energies), detector.signal_per_photon(energies)
-    every = np.concatenate([detected, detected * gain, detected * gain**2, (detected * energies).sum(axis=0)[None]])
-    photons = scatter.photons.reshape(energies.size, *scatter.photons.shape[2:])
-    return upsampled_exposure(np.tensordot(every.astype(np.float32), photons, (1, 0)), camera)
+def detected(scatter: Superposed, spectrum: Spectrum, detector: Detector) -> npt.NDArray[np.float32]:
+    """What a detector makes of scatter: photons, signal, squared signal of every channel, and energy, of each pixel.
+
+    Within a group the photons have the energies of the spectrum, lowered by what scattering took on average.
+    """
+    weights = group_weights(spectrum)
+    weights /= weights.sum(axis=1, keepdims=True)
+    mean = weights @ spectrum.energies_kev
+    pictures = []
+    for photons, energies in zip(scatter.photons, scatter.energies_kev, strict=True):
+        every = np.empty((3 * len(detector.channels) + 1, len(mean)))
+        for group, kept in enumerate(energies / mean):
+            at = np.clip(spectrum.energies_kev * kept, MIN_ENERGY_KEV, MAX_ENERGY_KEV)
+            seen, gain = detector.detected_fraction(at), detector.signal_per_photon(at)
+            quantities = np.concatenate([seen, seen * gain, seen * gain**2, (seen * at).sum(axis=0, keepdims=True)])
+            every[:, group] = quantities @ weights[group]
+        pictures.append(np.tensordot(every.astype(np.float32), photons, (1, 0)))
+    return np.asarray(sum(pictures[1:], start=pictures[0]), np.float32)

@@ -37,7 +37,7 @@ class NetworkScatter(KernelScatter):
 
     The factors are the mean over the four mirror images of the view, so a mirrored view has exactly the mirrored
     scatter. They lie between e^-1.5 and e^1.5, so where nothing scatters there is no scatter. Needs torch and
-    safetensors (`pip install DeepDRRLogic[networks]`); ImportError names them. What it was trained on and how well it
+    safetensors (`pip install DeepDRRLogic[networks]`; ValueError without). What it was trained on and how well it
     does: data/scatter/MODEL_CARD.md.
     """
 
@@ -87,7 +87,7 @@ def stored_network() -> CorrectionNet:
         import safetensors.torch
         import torch
     except ImportError as error:
-        raise ImportError(
+        raise ValueError(
             "scatter='network' needs torch and safetensors: pip install 'DeepDRRLogic[networks]'; or use 'kernel'."
         ) from error
     from .architecture import CorrectionNet

@@ -72,12 +72,8 @@ class Superposed:
         return np.asarray(np.einsum("kgvu,kg->kvu", self.photons, self.energies_kev.astype(np.float32)))
 
 
-def groups(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
-    """Energies and shares of the photons of a few groups, which carry alike much energy behind thin and thick bodies.
-
-    A group's energy is what its photons have on average behind 8 cm of water, its share such that behind as much
-    it is exact.
-    """
+def group_weights(spectrum: Spectrum) -> FloatArray:
+    """(group, energy): photons behind 8 cm of water, in groups of alike much energy behind thin and thick bodies."""
     energies, photons = spectrum.energies_kev, spectrum.photons
     mu = material("water").mass_attenuation_cm2_g(energies)
 
@@ -87,10 +83,19 @@ def groups(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
 
     middle = np.mean([cumulative(depth) for depth in _PARTED_BEHIND_CM], axis=0)
     index = np.minimum((middle * GROUPS).astype(int), GROUPS - 1)
-    behind = np.asarray(photons * np.exp(-_HARDENED_BY_CM * mu), np.float64)
-    weight: FloatArray = np.bincount(index, behind, GROUPS).astype(np.float64)
-    mean = (np.bincount(index, behind * energies, GROUPS) / np.maximum(weight, 1e-300))[weight > 0.0]
-    share = weight[weight > 0.0] * np.exp(_HARDENED_BY_CM * material("water").mass_attenuation_cm2_g(mean))
+    weights = np.where(index == np.arange(GROUPS)[:, None], photons * np.exp(-_HARDENED_BY_CM * mu), 0.0)
+    return np.asarray(weights[weights.sum(axis=1) > 0.0])
+
+
+def groups(spectrum: Spectrum) -> tuple[FloatArray, FloatArray]:
+    """Energies and shares of the photons of a few groups.
+
+    A group's energy is what its photons have on average behind 8 cm of water, its share such that behind as much
+    it is exact.
+    """
+    weights = group_weights(spectrum)
+    mean = weights @ spectrum.energies_kev / weights.sum(axis=1)
+    share = weights.sum(axis=1) * np.exp(_HARDENED_BY_CM * material("water").mass_attenuation_cm2_g(mean))
     return mean, share
 
 
@@ -206,7 +211,7 @@ def _kernels(
     c_kernel = _mirrored(_block(looked_up(c_shape) * solid * near) * way_out)
     far = layers.gaps_mm + farther_mm
     wide = area / (4.0 * np.pi) * far[:, None, None] / (square + far[:, None, None] ** 2) ** 1.5
-    m_kernel = _mirrored(_block(wide * passed(far) * np.ones((1, 1, 1, 1))))
+    m_kernel = _mirrored(_block(wide * near * np.ones((1, 1, 1, 1))))
     return (r_kernel, c_kernel, m_kernel), kept
 
 
