@@ -17,6 +17,7 @@ from .exposure import expose, unattenuated
 from .image import XRayImage
 from .noise import NoiseModel
 from .projector import make_projector
+from .scatter import make_scatter
 from .spectrum import Spectrum
 from .threads import thread_count
 from .volume import MaterialVolume
@@ -35,8 +36,8 @@ class XRaySimulator:
 
     Volumes that overlap add up; where one should displace the other, as an implant displaces bone, carve the place out
     first with `MaterialVolume.replaced_by`. `photons_per_pixel` is N0, the photons that reach a pixel with nothing in
-    the beam. `noise` is by default what the detector declares; None makes a noiseless image. `device` and `threads` are
-    handed to the projector.
+    the beam. `scatter` is a model or its name (scatter.SCATTER_MODELS), or None. `noise` is by default what the
+    detector declares; None makes a noiseless image. `device` and `threads` are handed to the projector.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class XRaySimulator:
         spectrum: Spectrum | None = None,
         detector: Detector | None = None,
         photons_per_pixel: float = 5e5,
-        scatter: ScatterModel | None = None,
+        scatter: ScatterModel | str | None = None,
         noise: NoiseModel | Literal["detector"] | None = "detector",
         device: str = "auto",
         threads: int | None = None,
@@ -60,10 +61,10 @@ class XRaySimulator:
         self.spectrum = spectrum or Spectrum.preset("90kV")
         self.detector = detector or Detector.ideal()
         self.photons_per_pixel = float(photons_per_pixel)
-        self.scatter = scatter
         self.noise = NoiseModel.of(self.detector) if noise == "detector" else noise
         self.device = device
         self.threads = thread_count(threads)
+        self.scatter = make_scatter(scatter, self.volumes, self.threads)
         self.metadata = dict(metadata or {})
         self.materials = _all_materials(self.volumes)
         self._projectors: list[Projector] = [make_projector(v, device, self.threads) for v in self.volumes]

@@ -162,6 +162,15 @@ class ExposureOptions:
         str,
         _option(_EXPOSURE, "--detector", help="Detector: ideal, csi_flat_panel, photon_counting, energy_bins."),
     ] = "ideal"
+    scatter: Annotated[
+        str | None,
+        _option(
+            _EXPOSURE,
+            "--scatter",
+            help="Scattered radiation: network (needs torch), kernel, montecarlo (exact, minutes).",
+            show="none",
+        ),
+    ] = None
     noise: Annotated[bool, _option(_EXPOSURE, "--noise/--no-noise", help="Quantum and readout noise.")] = True
     seed: Annotated[int, _option(_EXPOSURE, "--seed", help="Same seed, same noise.", min=0)] = 0
 

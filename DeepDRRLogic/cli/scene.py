@@ -147,6 +147,7 @@ def simulator(who: Patient, camera: Camera, exposure: ExposureOptions, run: RunO
         spectrum=spectrum,
         detector=detector(exposure.detector),
         photons_per_pixel=photons_per_pixel(exposure, spectrum, camera),
+        scatter=exposure.scatter,
         noise="detector" if exposure.noise else None,
         device=run.device,
         threads=run.threads,
