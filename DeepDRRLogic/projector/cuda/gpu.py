@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..devices import DeviceError, DeviceMemoryError
-from .libcuda import CudaError, CudaMemoryError, Driver, library
+from . import libcuda
+from .libcuda import CudaError, CudaMemoryError
 from .textures import Texture
 
 _logger = logging.getLogger(__name__)
@@ -57,14 +58,14 @@ class Gpu:
         By PyCUDA where that is installed, else by the library of the NVIDIA driver.
         """
         try:
-            library()
+            libcuda.library()
         except OSError as error:
             raise DeviceError("there is no NVIDIA driver") from error
         try:
             import pycuda.driver as driver
         except ImportError as error:
             _logger.debug("PyCUDA cannot be imported (%s): the NVIDIA driver is called directly.", error)
-            gpu = Gpu(Driver())
+            gpu = Gpu(libcuda.Driver())
         else:
             gpu = Gpu(driver)
         from .check import check_gpu

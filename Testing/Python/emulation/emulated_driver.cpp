@@ -104,6 +104,12 @@ EXPORTED(cuDeviceGetAttribute)(int *value, CUdevice_attribute attribute, CUdevic
     return CUDA_SUCCESS;
 }
 
+EXPORTED(cuDeviceComputeCapability)(int *major, int *minor, CUdevice) {
+    *major = capability / 10;
+    *minor = capability % 10;
+    return CUDA_SUCCESS;
+}
+
 EXPORTED(cuDevicePrimaryCtxRetain)(CUcontext *context, CUdevice) {
     ENTER(false);
     *context = reinterpret_cast<CUcontext>(&depth);
