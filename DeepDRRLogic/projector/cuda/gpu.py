@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import warnings
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
@@ -62,7 +63,10 @@ class Gpu:
         except OSError as error:
             raise DeviceError("there is no NVIDIA driver") from error
         try:
-            import pycuda.driver as driver
+            with warnings.catch_warnings():
+                # A PyCUDA that was built for another driver says so by a warning; we go on without it.
+                warnings.simplefilter("ignore")
+                import pycuda.driver as driver
         except ImportError as error:
             _logger.debug("PyCUDA cannot be imported (%s): the NVIDIA driver is called directly.", error)
             gpu = Gpu(libcuda.Driver())
