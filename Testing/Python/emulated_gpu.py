@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import shutil
 import subprocess
 import tempfile
@@ -55,6 +56,8 @@ def emulation():
         patch.setattr(libcuda, "library", lambda: emulated)
         patch.setattr(libcuda, "Function", CheckedFunction)
         yield emulated
+        # What is still on the emulated device goes while it is there.
+        gc.collect()
 
 
 @contextmanager
