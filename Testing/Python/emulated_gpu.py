@@ -79,7 +79,7 @@ class CheckedFunction(libcuda.Function):
     def __call__(self, *arguments, block, grid):
         sizes = (ctypes.c_int * 32)()
         count = library().emulated_parameters(self._handle, sizes)
-        given = [8 if isinstance(argument, libcuda.Memory) else argument.itemsize for argument in arguments]
+        given = [argument.itemsize for argument in arguments]
         assert given == list(sizes[:count])
         super().__call__(*arguments, block=block, grid=grid)
 

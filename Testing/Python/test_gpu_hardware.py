@@ -82,7 +82,7 @@ def test_torch_sees_the_same_memory(gpu):
     projector = CudaProjector(random_volume(shape=(20, 22, 24)), gpu=gpu)
     areas = projector.project_on_device([view(size=(24, 18), pitch=5.0)])
     tensor = torch.as_tensor(areas, device="cuda")
-    assert tensor.data_ptr() == int(areas.memory)
+    assert tensor.data_ptr() == int(areas.pointer)
     assert np.array_equal(tensor.cpu().numpy(), areas.get())
     tensor += 1.0
     assert np.array_equal(tensor.cpu().numpy(), areas.get())

@@ -107,10 +107,17 @@ def build_pycuda(options: argparse.Namespace) -> int:
     """PyCUDA from its sdist, into a folder of its own."""
     if options.sdists is None or not any(options.sdists.glob("pycuda-*.tar.gz")):
         return _skip("no PyCUDA sdist given (--sdists): the driver's library is called directly")
-    if shutil.which("nvcc") is None:
-        return _skip("no nvcc: PyCUDA needs the CUDA toolkit's headers")
+    toolkit = _toolkit()
+    if toolkit is None:
+        return _skip("no CUDA toolkit with cuda.h: PyCUDA cannot be built")
     target = options.out / FOLDER_OF_PYCUDA
-    environment = os.environ | {"CUDA_ROOT": str(Path(str(shutil.which("nvcc"))).resolve().parents[1])}
+    # PyCUDA takes the toolkit whose nvcc comes first, and links with the driver, or the toolkit's stand-in for it.
+    stubs = [str(toolkit / "lib64" / "stubs"), *filter(None, [os.environ.get("LIBRARY_PATH")])]
+    environment = os.environ | {
+        "CUDA_ROOT": str(toolkit),
+        "PATH": os.pathsep.join([str(toolkit / "bin"), os.environ["PATH"]]),
+        "LIBRARY_PATH": os.pathsep.join(stubs),
+    }
     command = [sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--upgrade",
                "--find-links", str(options.sdists), "--target", str(target), "pycuda"]  # fmt: skip
     status = subprocess.run(command, env=environment, check=False).returncode
@@ -118,6 +125,15 @@ def build_pycuda(options: argparse.Namespace) -> int:
         use_it = "import pycuda, pycuda.driver as d; d.init(); print(pycuda.VERSION_TEXT, d.Device(0).name())"
         status = subprocess.run([sys.executable, "-c", use_it], env=_environment(options), check=False).returncode
     return status
+
+
+def _toolkit() -> Path | None:
+    """Where the CUDA toolkit is installed; nvcc on the PATH may be a mere wrapper of it."""
+    named = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH", "CUDA_ROOT") if name in os.environ]
+    nvcc = shutil.which("nvcc")
+    beside = [Path(nvcc).resolve().parents[1]] if nvcc else []
+    usual = [Path("/usr/local/cuda"), *sorted(Path("/usr/local").glob("cuda-*"), reverse=True)]
+    return next((folder for folder in (*named, *beside, *usual) if (folder / "include" / "cuda.h").exists()), None)
 
 
 def run_tests(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..devices import DeviceError, DeviceMemoryError
 from . import libcuda
-from .libcuda import CudaError, CudaMemoryError
+from .libcuda import CudaError, CudaMemoryError, Memory
 from .textures import Texture
 
 _logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Gpu:
     def __init__(self, driver: Any, number: int = 0) -> None:
         self.driver = driver
         self.lost: str | None = None
-        self._spare: dict[int, list[Any]] = {}
+        self._spare: dict[int, list[Memory]] = {}
         try:
             driver.init()
             if driver.Device.count() == 0:
@@ -109,15 +109,15 @@ class Gpu:
             raise DeviceMemoryError(text)
         _logger.debug("%s.", text)
 
-    def take(self, nbytes: int) -> Any:
+    def take(self, nbytes: int) -> Memory:
         """Memory for one array, a spare one where there is one of this size. Call it while active."""
         # One step, so that another thread cannot come between the look and the grasp.
         with contextlib.suppress(KeyError, IndexError):
             return self._spare[nbytes].pop()
         self.require_memory(nbytes, "An array")
-        return self.driver.mem_alloc(max(nbytes, 1))
+        return Memory(max(nbytes, 1))
 
-    def give_back(self, memory: Any, nbytes: int) -> None:
+    def give_back(self, memory: Memory, nbytes: int) -> None:
         """Keep memory for the next array of this size: allocating costs more than a small kernel."""
         if sum(size * len(kept) for size, kept in list(self._spare.items())) + nbytes <= MOST_SPARE_BYTES:
             self._spare.setdefault(nbytes, []).append(memory)
@@ -132,7 +132,7 @@ class Gpu:
     def upload(self, values: npt.NDArray[Any]) -> DeviceArray:
         """A copy on the GPU. Call it while active."""
         array = DeviceArray(self, values.shape, values.dtype)
-        self.driver.memcpy_htod(array.memory, np.ascontiguousarray(values))
+        self.driver.memcpy_htod(int(array.pointer), np.ascontiguousarray(values))
         return array
 
     def free(self, *textures: Texture) -> None:
@@ -155,6 +155,8 @@ class Gpu:
 class DeviceArray:
     """A C-ordered array in the GPU's memory, given back with this object. Make it while the GPU is active.
 
+    `pointer` is what kernels take.
+
     torch.as_tensor(array, device="cuda") and cupy.asarray(array) see the same memory: no copy is made, and they keep
     the array alive. All our kernels run on the default stream, and torch's do unless told otherwise; on another stream
     wait for that one before this object goes.
@@ -164,11 +166,12 @@ class DeviceArray:
         self._gpu = gpu
         self.shape = tuple(int(n) for n in shape)
         self.dtype = np.dtype(dtype)
-        self.memory = gpu.take(self.nbytes)
+        self._memory = gpu.take(self.nbytes)
+        self.pointer = np.uint64(self._memory.address)
 
     def __del__(self) -> None:
-        if hasattr(self, "memory"):
-            self._gpu.give_back(self.memory, self.nbytes)
+        if hasattr(self, "_memory"):
+            self._gpu.give_back(self._memory, self.nbytes)
 
     @property
     def nbytes(self) -> int:
@@ -179,7 +182,7 @@ class DeviceArray:
         return {
             "shape": self.shape,
             "typestr": self.dtype.str,
-            "data": (int(self.memory), False),
+            "data": (int(self.pointer), False),
             "strides": None,
             "stream": 1,  # the legacy default stream
             "version": 3,
@@ -189,5 +192,5 @@ class DeviceArray:
         """A copy in NumPy; waits for the kernels that write it."""
         out = np.empty(self.shape, self.dtype)
         with self._gpu.active():
-            self._gpu.driver.memcpy_dtoh(out, self.memory)
+            self._gpu.driver.memcpy_dtoh(out, int(self.pointer))
         return out

@@ -89,8 +89,8 @@ class CudaProjector:
             views = self.gpu.upload(np.stack([_view(camera, self._ras_from_ijk) for camera in cameras]))
             self.gpu.launch(
                 f"project_{self._columns}", (width, height, len(cameras)), BLOCK,
-                self._density.handle, self._labels.handle, *self._size, views.memory,
-                np.int32(width), np.int32(height), np.int32(len(self.materials)), out.memory,
+                self._density.handle, self._labels.handle, *self._size, views.pointer,
+                np.int32(width), np.int32(height), np.int32(len(self.materials)), out.pointer,
             )  # fmt: skip
         return out
 

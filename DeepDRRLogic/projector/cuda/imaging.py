@@ -95,16 +95,16 @@ def develop(
     sums = DeviceArray(gpu, (views, rows, height, width))
     gpu.launch(
         f"expose_{columns}", (pixels, views, -(-rows // ROWS_AT_A_TIME)), LINE,
-        area_densities.memory, np.int32(materials), np.int32(pixels), beam.minus_mu.memory, beam.weights.memory,
-        np.int32(energies), np.int32(rows), sums.memory,
+        area_densities.pointer, np.int32(materials), np.int32(pixels), beam.minus_mu.pointer, beam.weights.pointer,
+        np.int32(energies), np.int32(rows), sums.pointer,
     )  # fmt: skip
     if scatter is not None:
         gpu.launch(
             "add_scatter", (pixels, rows, views), LINE,
-            _address(scatter), beam.plane_of.memory, np.int32(3 * beam.channels + 1), np.int32(rows), np.int32(pixels),
-            sums.memory,
+            _address(scatter), beam.plane_of.pointer, np.int32(3 * beam.channels + 1), np.int32(rows), np.int32(pixels),
+            sums.pointer,
         )  # fmt: skip
-    frame = (sums.memory, beam.row_of.memory, *map(np.int32, (beam.channels, rows, width, height)))
+    frame = (sums.pointer, beam.row_of.pointer, *map(np.int32, (beam.channels, rows, width, height)))
     margins = np.int32(margin_u), np.int32(margin_v)
     n0 = np.float32(photons_per_pixel)
     drawn = None
@@ -112,7 +112,7 @@ def develop(
         drawn = DeviceArray(gpu, (views, beam.channels, padded))
         gpu.launch(
             "quantum_noise", (padded, beam.channels, views), LINE,
-            *frame, *margins, n0, np.int32(noise.quantum == "compound"), _seed(seed), drawn.memory,
+            *frame, *margins, n0, np.int32(noise.quantum == "compound"), _seed(seed), drawn.pointer,
         )  # fmt: skip
     kernel = gpu.upload(crosstalk)
     images = DeviceImages(
@@ -123,8 +123,8 @@ def develop(
     )
     gpu.launch(
         "finish", (pixels, views, 1), LINE,
-        *frame, drawn.memory if drawn else np.uint64(0), kernel.memory, *margins, n0,
-        images.signal.memory, images.photons.memory, images.mean_energy_kev.memory,
+        *frame, drawn.pointer if drawn else np.uint64(0), kernel.pointer, *margins, n0,
+        images.signal.pointer, images.photons.pointer, images.mean_energy_kev.pointer,
     )  # fmt: skip
     if noise is not None and noise.readout.std_signal > 0.0:
         _add_readout(gpu, images.signal, noise.readout, seed)
@@ -165,10 +165,10 @@ def scatter_planes(
         return gpu.upload(np.stack(host).astype(np.float32, copy=False))
 
 
-def _address(array: Any) -> Any:
+def _address(array: Any) -> np.uint64:
     """What a kernel takes for an array of ours, or of another library's."""
     if isinstance(array, DeviceArray):
-        return array.memory
+        return array.pointer
     return np.uint64(array.__cuda_array_interface__["data"][0])
 
 
@@ -180,7 +180,7 @@ def _add_readout(gpu: Gpu, signal: DeviceArray, readout: ReadoutNoise, seed: int
     segment = max(warm_up, 32)
     gpu.launch(
         "readout_noise", (-(-width // segment), channels * height, views), (32, 1, 1),
-        signal.memory, np.int32(width), np.int32(channels * height), np.float32(readout.std_signal),
+        signal.pointer, np.int32(width), np.int32(channels * height), np.float32(readout.std_signal),
         np.float32(neighbour), np.int32(segment), np.int32(warm_up), _seed(seed),
     )  # fmt: skip
 

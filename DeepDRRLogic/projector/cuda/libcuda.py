@@ -44,7 +44,10 @@ def call(function: str, *arguments: Any) -> None:
 
 
 class Memory:
-    """Memory of the device, freed with this object."""
+    """Memory of the current context's device, freed with this object; beside PyCUDA, too.
+
+    PyCUDA frees memory only in the thread that made it, and loses it in any other.
+    """
 
     def __init__(self, nbytes: int) -> None:
         self._library = library()
@@ -53,7 +56,9 @@ class Memory:
         self._context = ctypes.c_void_p()
         call("cuCtxGetCurrent", ctypes.byref(self._context))
 
-    def __int__(self) -> int:
+    @property
+    def address(self) -> int:
+        """Where it lies."""
         return self._pointer.value
 
     def __del__(self) -> None:
@@ -119,13 +124,13 @@ class Device:
 
 
 class Function:
-    """A kernel. Its arguments are NumPy scalars and Memory, as PyCUDA takes them."""
+    """A kernel. Its arguments are NumPy scalars, as PyCUDA takes them."""
 
     def __init__(self, handle: ctypes.c_void_p) -> None:
         self._handle = handle
 
     def __call__(self, *arguments: Any, block: tuple[int, ...], grid: tuple[int, ...]) -> None:
-        values = [np.array(int(a), np.uint64) if isinstance(a, Memory) else np.array(a) for a in arguments]
+        values = [np.array(argument) for argument in arguments]
         pointers = (ctypes.c_void_p * len(values))(*[value.ctypes.data for value in values])
         call("cuLaunchKernel", self._handle, *map(ctypes.c_uint, (*grid, *block, 0)), None, pointers, None)
 
@@ -183,14 +188,13 @@ class Driver:
         call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
         return free.value, total.value
 
-    def mem_alloc(self, nbytes: int) -> Memory:
-        return Memory(nbytes)
+    def memcpy_htod(self, address: int, values: npt.NDArray[Any]) -> None:
+        host = ctypes.c_void_p(values.ctypes.data)
+        call("cuMemcpyHtoD_v2", ctypes.c_uint64(address), host, ctypes.c_size_t(values.nbytes))
 
-    def memcpy_htod(self, memory: Memory, values: npt.NDArray[Any]) -> None:
-        call("cuMemcpyHtoD_v2", memory._pointer, ctypes.c_void_p(values.ctypes.data), ctypes.c_size_t(values.nbytes))
-
-    def memcpy_dtoh(self, values: npt.NDArray[Any], memory: Memory) -> None:
-        call("cuMemcpyDtoH_v2", ctypes.c_void_p(values.ctypes.data), memory._pointer, ctypes.c_size_t(values.nbytes))
+    def memcpy_dtoh(self, values: npt.NDArray[Any], address: int) -> None:
+        host = ctypes.c_void_p(values.ctypes.data)
+        call("cuMemcpyDtoH_v2", host, ctypes.c_uint64(address), ctypes.c_size_t(values.nbytes))
 
     def module_from_buffer(self, ptx: bytes) -> Module:
         return Module(ptx)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ...compiled import compiled
 
 LABEL_BITS = 5
 NO_MATTER = 255
 MIXED = 254
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _merged(one, other):
     """The material of two places together: NO_MATTER gives way to any other, two that differ are MIXED."""
     if other == NO_MATTER:
@@ -18,14 +19,14 @@ def _merged(one, other):
     return other if one in (NO_MATTER, other) else MIXED
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _matter(density, labels, k, j, i):
     nk, nj, ni = labels.shape
     k, j, i = min(k, nk - 1), min(j, nj - 1), min(i, ni - 1)
     return np.int64(labels[k, j, i]) if density[k, j, i] != 0 else np.int64(NO_MATTER)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def face_flags(density, labels, k0, k1, out):
     """Fills out[k0:k1] with texels as texels.Texels describes them; density may be any type that is 0 where empty."""
     nj, ni = labels.shape[1:]
