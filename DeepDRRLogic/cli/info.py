@@ -23,9 +23,12 @@ class InfoOptions:
 
 
 def info(options: InfoOptions) -> None:
-    """Say what a CT is: size, spacing, orientation, CT numbers, and what looks wrong."""
+    """Say what a CT is: size, spacing, orientation, CT numbers, what looks wrong; and which device would project it."""
+    from ..projector import choose_device
+
     ct, _ = scene.read_ct(options.ct, options)
     typer.echo(str(ct.info()))
+    typer.echo(f"X-rays of it would be projected on {choose_device()}")
 
 
 def presets() -> None:

@@ -210,7 +210,7 @@ class PictureOptions:
 class RunOptions:
     """How the work is done."""
 
-    device: Annotated[str, _option(_RUN, "--device", help="auto or cpu.")] = "auto"
+    device: Annotated[str, _option(_RUN, "--device", help="auto, cuda, torch or cpu.")] = "auto"
     threads: Annotated[
         int | None, _option(_RUN, "--threads", help="Threads of the CPU.", show="one per core", min=1)
     ] = None
