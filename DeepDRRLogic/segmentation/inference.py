@@ -1,0 +1,268 @@
+"""Materials by the V-Net: the CT in patches on the network's grid, probabilities back on the CT's own.
+
+Unberath et al., MICCAI 2018, section 2.1: voxels of 0.86 × 0.86 × 1.0 mm, patches of 128³. They keep the central 64³ of
+each; here more is kept, see `margin`, and what is air anyway is skipped. The CT is worked through in layers from feet to
+head, so that memory grows with the area of a slice and not with the number of slices.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise, product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..materials import material
+from .body import clear_surroundings
+from .cancellation import SegmentationCancelled
+from .tiling import SPACING_MM, Axes, Line, Tiles, box_of_matter
+from .vnet import CLASSES, VNet, features
+from .weights import folded, load_weights
+
+if TYPE_CHECKING:
+    from ..volume import CTVolume, MaterialLabels
+
+EMPTY_MAX_HU = -800.0
+PATCH = 128
+MARGIN = 16
+
+
+def segment_by_vnet(
+    ct: CTVolume,
+    *,
+    weights: str | os.PathLike[str] | VNet | None = None,
+    device: str = "auto",
+    keep_table: bool = False,
+    probabilities: npt.NDArray[np.float16] | None = None,
+    patch: int = PATCH,
+    margin: int = MARGIN,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    air: str = "air",
+    soft: str = "soft_tissue",
+    bone: str = "bone",
+) -> MaterialLabels:
+    """Label 0, air; 1, soft tissue; 2, bone: the most probable class of every voxel by the network alone.
+
+    `weights` are those of the package, a file of your own, a published checkpoint (.pt, .pth) or a network. `device` is
+    a torch device, or "auto": a GPU where there is one. The table and whatever else lies outside the body becomes air,
+    or soft tissue with `keep_table`. `probabilities`, float16 (3, k, j, i), is filled with those of the three classes
+    where given, before the table is dealt with. `patch` voxels (of 0.86 × 0.86 × 1.0 mm) are seen at once, `margin` of
+    them given up where the next patch continues; the paper's scheme is 128 and 32. progress(done, total) is called
+    after each patch. Raises SegmentationCancelled soon after cancelled() turns true, and ValueError for weights that
+    are missing or damaged and for probabilities of the wrong shape or type.
+    """
+    from ..volume import MaterialLabels
+
+    materials = (material(air), material(soft), material(bone))
+    if probabilities is not None and (probabilities.shape != (3, *ct.shape) or probabilities.dtype != np.float16):
+        raise ValueError(
+            f"probabilities is {probabilities.dtype} {probabilities.shape}: give a float16 array {(3, *ct.shape)}."
+        )
+    run = _Run.of(ct, _network(weights, _device(device)), patch, margin)
+    axes = Axes.of(ct.ras_from_ijk)
+    labels = np.zeros(ct.shape, np.uint8)
+    shown = axes.view(labels)
+    chances = None if probabilities is None else axes.view(probabilities)
+    if chances is not None:
+        chances[0], chances[1:] = 1.0, 0.0
+    for k, found in run.planes(progress or (lambda done, total: None), cancelled):
+        shown[k, run.box[1], run.box[2]] = found.argmax(0).to(torch.uint8).cpu().numpy()
+        if chances is not None:
+            chances[:, k, run.box[1], run.box[2]] = found.to(torch.float16).cpu().numpy()
+    clear_surroundings(shown, run.hu, run.spacing_mm, keep_table=keep_table)
+    return MaterialLabels(labels, materials, ct.ras_from_ijk)
+
+
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """A network ready to run: folded, on its device, in its precision."""
+
+    network: VNet
+    device: torch.device
+    precision: torch.dtype
+
+    def __call__(self, hu: Tensor) -> Tensor:
+        """Class probabilities (3, d, h, w), float32, of a patch of HU (d, h, w)."""
+        seen = features(hu[None], self.network.layout.input_kind, self.precision)
+        logits = self.network(seen.contiguous(memory_format=torch.channels_last_3d))
+        return torch.softmax(logits[0].to(torch.float32), 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One CT, seen as superior, anterior, right, its patches, and the network that looks at them."""
+
+    hu: npt.NDArray[np.generic]
+    spacing_mm: tuple[float, float, float]
+    box: tuple[slice, slice, slice]
+    lines: tuple[Line, Line, Line]
+    tiles: tuple[Tiles, Tiles, Tiles]
+    network: _Network
+
+    @classmethod
+    def of(cls, ct: CTVolume, network: _Network, patch: int, margin: int) -> _Run:
+        axes = Axes.of(ct.ras_from_ijk)
+        hu = axes.view(ct.hu)
+        steps = ct.spacing_mm[::-1]
+        s, a, r = (
+            Line(count, steps[n], mm) for count, n, mm in zip(hu.shape, axes.order, SPACING_MM, strict=True)
+        )
+        box = box_of_matter(hu, EMPTY_MAX_HU) or (slice(0, 0), slice(0, 0), slice(0, 0))
+        spans = [_span(line, part) for line, part in zip((s, a, r), box, strict=True)]
+        layout = network.network.layout
+        z, y, x = (Tiles.over(start, stop, patch, margin, layout.multiple) for start, stop in spans)
+        return cls(hu, (s.step_mm, a.step_mm, r.step_mm), box, (s, a, r), (z, y, x), network)
+
+    def planes(self, progress: Callable[[int, int], None], cancelled: Callable[[], bool]) -> Iterator[tuple[int, Tensor]]:
+        """Slices of the CT with the probabilities (3, rows, columns) of the box, in order; each once."""
+        z, y, x = self.tiles
+        total, done = len(z) * len(y) * len(x), 0
+        if self.box[0].start == self.box[0].stop:
+            return
+        back = [_Taps.of(line, box, tiles, self.network.device) for line, box, tiles in self._inner()]
+        heights = self.lines[0].sample_of(np.arange(self.box[0].start, self.box[0].stop, dtype=np.float64))
+        heights = heights.clip(z.bounds[0], z.bounds[-1] - 1.0)
+        following, last = 0, None
+        for layer, (first, stop) in enumerate(pairwise(z.bounds)):
+            chances = self._empty(stop - first)
+            slab = self._slab(z.starts[layer], z.starts[layer] + z.size)
+            for m, n in product(range(len(y)), range(len(x))):
+                if cancelled():
+                    raise SegmentationCancelled
+                self._look(slab, chances, (layer, m, n))
+                done += 1
+                progress(done, total)
+            # A slice between two layers needs the last samples of the one and the first of the other.
+            known = chances if last is None else torch.cat((last, chances), 1)
+            bottom = first if last is None else first - 1
+            last = chances[:, -1:].clone()
+            while following < len(heights) and heights[following] <= stop - 1:
+                plane = _between(known, float(heights[following]) - bottom)
+                yield self.box[0].start + following, back[1](back[0](plane, 1), 2)
+                following += 1
+
+    def _inner(self) -> list[tuple[Line, slice, Tiles]]:
+        return list(zip(self.lines, self.box, self.tiles, strict=True))[1:]
+
+    def _empty(self, depth: int) -> Tensor:
+        """Probabilities (3, depth, rows, columns) of a layer that is all air, in half precision."""
+        _, y, x = self.tiles
+        shape = (len(CLASSES), depth, y.bounds[-1] - y.bounds[0], x.bounds[-1] - x.bounds[0])
+        chances = torch.zeros(shape, dtype=torch.float16, device=self.network.device)
+        chances[0] = 1.0
+        return chances
+
+    def _slab(self, start: int, stop: int) -> Tensor:
+        """HU on the network's grid, samples start … stop - 1 upwards, all of the patches' extent sideways."""
+        slices, up = self.lines[0].weights(start, stop)
+        (rows, down), (columns, across) = (
+            line.weights(tiles.starts[0], tiles.starts[-1] + tiles.size) for line, _, tiles in self._inner()
+        )
+        device = self.network.device
+        down_t, across_t = torch.from_numpy(down).to(device), torch.from_numpy(across).to(device).T.contiguous()
+        planes = torch.empty((slices.stop - slices.start, len(down), len(across)), device=device)
+        for n, plane in enumerate(self.hu[slices, rows, columns]):
+            hu = torch.from_numpy(np.ascontiguousarray(plane)).to(device, torch.float32)
+            torch.matmul(down_t @ hu, across_t, out=planes[n])
+        return torch.tensordot(torch.from_numpy(up).to(device), planes, dims=1)
+
+    def _look(self, slab: Tensor, chances: Tensor, patch: tuple[int, int, int]) -> None:
+        """Put the probabilities of what is kept of one patch into the layer's."""
+        z, y, x = self.tiles
+        n, (m, o) = patch[0], patch[1:]
+        y0, x0 = y.starts[m] - y.starts[0], x.starts[o] - x.starts[0]
+        hu = slab[:, y0 : y0 + y.size, x0 : x0 + x.size]
+        if float(hu.max()) <= EMPTY_MAX_HU:
+            return
+        found = self.network(hu)
+        seen, put = [], []
+        for tiles, index in ((z, n), (y, m), (x, o)):
+            low, high = tiles.bounds[index], tiles.bounds[index + 1]
+            seen.append(slice(low - tiles.starts[index], high - tiles.starts[index]))
+            put.append(slice(low - tiles.bounds[0], high - tiles.bounds[0]))
+        chances[:, :, put[1], put[2]] = found[:, seen[0], seen[1], seen[2]].to(torch.float16)
+
+
+@dataclass(frozen=True, eq=False)
+class _Taps:
+    """Linear interpolation from samples to the voxels of a box, along one axis."""
+
+    low: Tensor
+    high: Tensor
+    share: Tensor
+
+    @classmethod
+    def of(cls, line: Line, box: slice, tiles: Tiles, device: torch.device) -> _Taps:
+        samples = tiles.bounds[-1] - tiles.bounds[0]
+        where = line.sample_of(np.arange(box.start, box.stop, dtype=np.float64)) - tiles.bounds[0]
+        where = where.clip(0.0, samples - 1.0)
+        low = np.floor(where).astype(np.int64)
+        share = torch.from_numpy((where - low).astype(np.float32)).to(device)
+        high = np.minimum(low + 1, samples - 1)
+        return cls(torch.from_numpy(low).to(device), torch.from_numpy(high).to(device), share)
+
+    def __call__(self, values: Tensor, axis: int) -> Tensor:
+        shape = [1] * values.ndim
+        shape[axis] = -1
+        return torch.lerp(
+            values.index_select(axis, self.low), values.index_select(axis, self.high), self.share.view(shape)
+        )
+
+
+def _between(chances: Tensor, height: float) -> Tensor:
+    """Probabilities (3, rows, columns), float32, at a height between two samples of a layer (3, depth, ...)."""
+    low = min(int(height), chances.shape[1] - 1)
+    high = min(low + 1, chances.shape[1] - 1)
+    return torch.lerp(chances[:, low].to(torch.float32), chances[:, high].to(torch.float32), height - low)
+
+
+def _span(line: Line, box: slice) -> tuple[int, int]:
+    """The samples from the first to the last voxel of a box, and one more on either side."""
+    first, last = line.sample_of(np.array([box.start, box.stop - 1], np.float64))
+    start = int(np.clip(np.floor(first) - 1, 0, line.samples - 1))
+    return start, int(np.clip(np.ceil(last) + 2, start + 1, line.samples))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"Device '{name}' is unknown to torch: give auto, cpu, cuda, cuda:1, ...") from error
+
+
+def _network(weights: str | os.PathLike[str] | VNet | None, device: torch.device) -> _Network:
+    if isinstance(weights, VNet):
+        return _ready(weights, device)
+    return _from_file(None if weights is None else Path(weights), device)
+
+
+@lru_cache(maxsize=2)
+def _from_file(path: Path | None, device: torch.device) -> _Network:
+    return _ready(load_weights(path), device)
+
+
+def _ready(network: VNet, device: torch.device) -> _Network:
+    precision = _precision(device)
+    lean = folded(network).to(device, precision, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return _Network(lean, device, precision)
+
+
+def _precision(device: torch.device) -> torch.dtype:
+    """Half precision where the device multiplies in it: GPUs, and processors with bfloat16 instructions."""
+    if device.type == "cuda":
+        return torch.float16
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    if device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16")):
+        return torch.bfloat16
+    return torch.float32
