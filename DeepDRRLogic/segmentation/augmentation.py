@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 AIR, SOFT, BONE = 0, 1, 2
 _METAL_HU = 3071.0
@@ -42,7 +42,7 @@ class Dice:
     def smooth_field(self, shape: tuple[int, ...], detail: int) -> Tensor:
         """A field (d, h, w) of standard deviation near 1 that varies on 1/`detail` of the patch."""
         coarse = self.noise((1, 1, detail + 1, detail + 1, detail + 1))
-        return F.interpolate(coarse, shape, mode="trilinear", align_corners=True)[0, 0]
+        return functional.interpolate(coarse, shape, mode="trilinear", align_corners=True)[0, 0]
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ def thicken_slices(hu: Tensor, dice: Dice) -> Tensor:
     moved = hu.movedim(axis, -1)
     columns = moved.reshape(1, -1, moved.shape[-1])
     phase = int(dice.numbers.integers(count))
-    padded = F.pad(columns, (phase, (-columns.shape[-1] - phase) % count), mode="replicate")
-    thick = F.avg_pool1d(padded, count)
-    fine = F.interpolate(thick, padded.shape[-1], mode="linear", align_corners=False)
+    padded = functional.pad(columns, (phase, (-columns.shape[-1] - phase) % count), mode="replicate")
+    thick = functional.avg_pool1d(padded, count)
+    fine = functional.interpolate(thick, padded.shape[-1], mode="linear", align_corners=False)
     return fine[..., phase : phase + columns.shape[-1]].reshape(moved.shape).movedim(-1, axis)
 
 
@@ -219,7 +219,7 @@ def blurred(volume: Tensor, sigma: float) -> Tensor:
         shape[2 + axis] = -1
         padding = [0] * 6
         padding[2 * (2 - axis)] = padding[2 * (2 - axis) + 1] = reach
-        result = F.conv3d(F.pad(result, padding, mode="replicate"), weights.view(shape))
+        result = functional.conv3d(functional.pad(result, padding, mode="replicate"), weights.view(shape))
     return result[0, 0]
 
 

@@ -16,7 +16,11 @@ _LEAST_BONE_ML = 0.5
 
 
 def clear_surroundings(
-    labels: npt.NDArray[np.uint8], hu: npt.NDArray[np.generic], spacing_mm: tuple[float, float, float], *, keep_table: bool
+    labels: npt.NDArray[np.uint8],
+    hu: npt.NDArray[np.generic],
+    spacing_mm: tuple[float, float, float],
+    *,
+    keep_table: bool,
 ) -> None:
     """Make air, in place, of what the network labelled beyond the body; or soft tissue of all matter there.
 

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class SegmentationCancelled(Exception):
+class SegmentationCancelled(Exception):  # noqa: N818 - no error: someone asked for it
     """Raised where `cancelled()` turned true: there is no result."""

@@ -1,8 +1,8 @@
 """Materials by the V-Net: the CT in patches on the network's grid, probabilities back on the CT's own.
 
-Unberath et al., MICCAI 2018, section 2.1: voxels of 0.86 × 0.86 × 1.0 mm, patches of 128³. They keep the central 64³ of
-each; here more is kept, see `margin`, and what is air anyway is skipped. The CT is worked through in layers from feet to
-head, so that memory grows with the area of a slice and not with the number of slices.
+Unberath et al., MICCAI 2018, section 2.1: voxels of 0.86 × 0.86 × 1.0 mm, patches of 128³. They keep the central 64³
+of each; here more is kept, see `margin`, and what is air anyway is skipped. The CT is worked through in layers from
+feet to head, so that memory grows with the area of a slice and not with the number of slices.
 """
 
 from __future__ import annotations
@@ -113,16 +113,16 @@ class _Run:
         axes = Axes.of(ct.ras_from_ijk)
         hu = axes.view(ct.hu)
         steps = ct.spacing_mm[::-1]
-        s, a, r = (
-            Line(count, steps[n], mm) for count, n, mm in zip(hu.shape, axes.order, SPACING_MM, strict=True)
-        )
+        s, a, r = (Line(count, steps[n], mm) for count, n, mm in zip(hu.shape, axes.order, SPACING_MM, strict=True))
         box = box_of_matter(hu, EMPTY_MAX_HU) or (slice(0, 0), slice(0, 0), slice(0, 0))
         spans = [_span(line, part) for line, part in zip((s, a, r), box, strict=True)]
         layout = network.network.layout
         z, y, x = (Tiles.over(start, stop, patch, margin, layout.multiple) for start, stop in spans)
         return cls(hu, (s.step_mm, a.step_mm, r.step_mm), box, (s, a, r), (z, y, x), network)
 
-    def planes(self, progress: Callable[[int, int], None], cancelled: Callable[[], bool]) -> Iterator[tuple[int, Tensor]]:
+    def planes(
+        self, progress: Callable[[int, int], None], cancelled: Callable[[], bool]
+    ) -> Iterator[tuple[int, Tensor]]:
         """Slices of the CT with the probabilities (3, rows, columns) of the box, in order; each once."""
         z, y, x = self.tiles
         total, done = len(z) * len(y) * len(x), 0
@@ -254,7 +254,7 @@ def _from_file(path: Path | None, device: torch.device) -> _Network:
 
 def _ready(network: VNet, device: torch.device) -> _Network:
     precision = _precision(device)
-    lean = folded(network).to(device, precision, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    lean = folded(network).to(device, precision, memory_format=torch.channels_last_3d)
     return _Network(lean, device, precision)
 
 
@@ -262,7 +262,7 @@ def _precision(device: torch.device) -> torch.dtype:
     """Half precision where the device multiplies in it: GPUs, and processors with bfloat16 instructions."""
     if device.type == "cuda":
         return torch.float16
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16")):
         return torch.bfloat16
     return torch.float32

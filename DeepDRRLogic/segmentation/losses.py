@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 
 def dice_loss(probabilities: Tensor, labels: Tensor, weight: Tensor, epsilon: float = 1.0) -> Tensor:
@@ -16,7 +16,7 @@ def dice_loss(probabilities: Tensor, labels: Tensor, weight: Tensor, epsilon: fl
     class that is neither there nor found counts as right.
     """
     classes = probabilities.shape[1]
-    truth = F.one_hot(labels.long(), classes).movedim(-1, 1).to(probabilities.dtype)
+    truth = functional.one_hot(labels.long(), classes).movedim(-1, 1).to(probabilities.dtype)
     w = weight.unsqueeze(1).to(probabilities.dtype)
     axes = (0, 2, 3, 4)
     both = (w * probabilities * truth).sum(axes)
@@ -27,7 +27,7 @@ def dice_loss(probabilities: Tensor, labels: Tensor, weight: Tensor, epsilon: fl
 def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """The mean of -log p of the true class over the voxels of weight above 0; 0 where there are none."""
     w = weight.to(logits.dtype)
-    each = F.cross_entropy(logits, labels.long(), reduction="none")
+    each = functional.cross_entropy(logits, labels.long(), reduction="none")
     return (w * each).sum() / w.sum().clamp_min(1.0)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from .augmentation import AIR, BONE, SOFT, Augmentation, Dice, augment
 
@@ -86,7 +86,7 @@ def _examples(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDAr
 class Sampling:
     """Where patches are taken, and how they are turned."""
 
-    size: tuple[int, int, int] = (80, 80, 80)
+    size: tuple[int, int, int] = (64, 64, 64)
     focus: tuple[tuple[str, float], ...] = (
         ("bone", 0.35), ("bone_like", 0.2), ("marrow", 0.15), ("body", 0.2), ("all", 0.1),
     )  # fmt: skip
@@ -136,7 +136,8 @@ def _centre(case: Case, dice: Dice, sampling: Sampling) -> npt.NDArray[np.float6
     shape = np.array(case.hu.shape)
     # Where the case is large enough, the patch stays inside; whole voxels keep an unturned patch unblurred.
     low = np.minimum(size / 2, shape / 2)
-    return np.rint(np.clip(place, low, np.maximum(shape - low, low))) - 0.5
+    centre: npt.NDArray[np.float64] = np.rint(np.clip(place, low, np.maximum(shape - low, low))) - 0.5
+    return centre
 
 
 def _turn(case: Case, dice: Dice, sampling: Sampling) -> npt.NDArray[np.float64]:
@@ -150,9 +151,10 @@ def _turn(case: Case, dice: Dice, sampling: Sampling) -> npt.NDArray[np.float64]
     x, y, z = axis
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     rotate = np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
-    scale = np.exp(dice.numbers.normal(0.0, 0.04, 3)) * dice.log_between(sampling.smallest_scale, sampling.largest_scale)
+    stretch = np.exp(dice.numbers.normal(0.0, 0.04, 3))
+    stretch *= dice.log_between(sampling.smallest_scale, sampling.largest_scale)
     mm = np.array(case.spacing_mm[::-1])
-    turned: npt.NDArray[np.float64] = np.diag(1.0 / mm) @ rotate @ np.diag(scale) @ np.diag(mm) @ mirror
+    turned: npt.NDArray[np.float64] = np.diag(1.0 / mm) @ rotate @ np.diag(stretch) @ np.diag(mm) @ mirror
     return turned
 
 
@@ -167,6 +169,9 @@ def _cut(
     half = (np.array(size) - 1.0) / 2.0
     reach = np.abs(turn) @ half
     shape = np.array(case.hu.shape)
+    first = np.rint(centre - half).astype(int)
+    if np.array_equal(np.abs(turn), np.eye(3)) and np.all(first >= 0) and np.all(first + size <= shape):
+        return _whole_voxels(case, first, np.diag(turn), size, device)
     low = np.clip(np.floor(centre - reach).astype(int) - 1, 0, shape - 2)
     high = np.clip(np.ceil(centre + reach).astype(int) + 2, low + 2, shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
@@ -179,10 +184,27 @@ def _cut(
     linear = scale @ turn @ np.diag(half)
     offset = scale @ (centre - low) - 1.0
     theta = np.concatenate([linear, offset[:, None]], 1)[::-1][:, [2, 1, 0, 3]]
-    grid = F.affine_grid(
+    grid = functional.affine_grid(
         torch.from_numpy(theta.copy())[None].to(device, torch.float32), [1, 1, *size], align_corners=True
     )
-    sampled = F.grid_sample(hu[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
-    marked = F.grid_sample(codes[None, None], grid, mode="nearest", padding_mode="border", align_corners=True)[0, 0]
+    sampled = functional.grid_sample(hu[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
+    marked = functional.grid_sample(codes[None, None], grid, mode="nearest", padding_mode="border", align_corners=True)[
+        0, 0
+    ]
     marked = marked.to(torch.uint8)
     return sampled, marked & 3, marked >> 2
+
+
+def _whole_voxels(
+    case: Case,
+    first: npt.NDArray[np.int_],
+    mirror: npt.NDArray[np.float64],
+    size: tuple[int, int, int],
+    device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The patch that starts at a voxel, mirrored along the axes where `mirror` is -1; nothing is interpolated."""
+    box = tuple(slice(a, a + n) for a, n in zip(first, size, strict=True))
+    axes = tuple(int(axis) for axis in np.flatnonzero(mirror < 0))
+    hu, labels, weight = (np.flip(array[box], axes).copy() for array in (case.hu, case.labels, case.weight))
+    known = torch.from_numpy(weight > 0).to(device, torch.uint8)
+    return torch.from_numpy(hu).to(device, torch.float32), torch.from_numpy(labels).to(device), known

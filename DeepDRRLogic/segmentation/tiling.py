@@ -37,7 +37,8 @@ class Axes:
         """The last three axes of an array turned to superior, anterior, right; nothing is copied."""
         first = array.ndim - 3
         turned = array.transpose(*range(first), *(first + n for n in self.order))
-        return turned[(..., *(slice(None, None, -1 if mirror else 1) for mirror in self.mirrored))]
+        s, a, r = (slice(None, None, -1 if mirror else 1) for mirror in self.mirrored)
+        return turned[..., s, a, r]
 
 
 @dataclass(frozen=True)
@@ -117,17 +118,18 @@ class Tiles:
 
 def box_of_matter(hu: npt.NDArray[np.generic], lowest_hu: float) -> tuple[slice, slice, slice] | None:
     """The smallest box that holds every voxel above `lowest_hu`, or None where there is none; slice by slice."""
-    rows = np.zeros(hu.shape[:2], np.bool_)
+    slices_and_rows = np.zeros(hu.shape[:2], np.bool_)
     columns = np.zeros(hu.shape[2], np.bool_)
-    for k, plane in enumerate(hu):
+    for n, plane in enumerate(hu):
         matter = plane > lowest_hu
-        rows[k] = matter.any(axis=1)
+        slices_and_rows[n] = matter.any(axis=1)
         columns |= matter.any(axis=0)
-    found = []
-    for along in (rows.any(axis=1), rows.any(axis=0), columns):
-        where = np.flatnonzero(along)
-        if not len(where):
-            return None
-        found.append(slice(int(where[0]), int(where[-1]) + 1))
-    k, j, i = found
+    if not columns.any():
+        return None
+    k, j, i = (_extent(along) for along in (slices_and_rows.any(axis=1), slices_and_rows.any(axis=0), columns))
     return k, j, i
+
+
+def _extent(along: npt.ArrayLike) -> slice:
+    where = np.flatnonzero(along)
+    return slice(int(where[0]), int(where[-1]) + 1)

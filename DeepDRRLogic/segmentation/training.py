@@ -68,7 +68,7 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             self.network = VNet(recipe.layout)
-        self.network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.network.to(self.device, memory_format=torch.channels_last_3d)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )

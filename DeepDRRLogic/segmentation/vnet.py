@@ -89,7 +89,7 @@ class _Convolution(nn.Module):
         self.relu1 = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu1(self.bn1(self.conv1(x)))  # type: ignore[no-any-return]
+        return self.relu1(self.bn1(self.conv1(x)))
 
 
 def _convolutions(count: int, channels: int, kernel: int) -> nn.Sequential:
@@ -108,7 +108,7 @@ class _Input(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tiled = x if self.tiles == 1 else x.repeat(1, self.tiles, 1, 1, 1)
-        return self.relu1(self.bn1(self.conv1(x)) + tiled)  # type: ignore[no-any-return]
+        return self.relu1(self.bn1(self.conv1(x)) + tiled)
 
 
 class _Down(nn.Module):
@@ -124,7 +124,7 @@ class _Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         down = self.relu1(self.bn1(self.down_conv(x)))
-        return self.relu2(self.ops(down) + down)  # type: ignore[no-any-return]
+        return self.relu2(self.ops(down) + down)
 
 
 class _Up(nn.Module):
@@ -140,7 +140,7 @@ class _Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         both = torch.cat((self.relu1(self.bn1(self.up_conv(x))), skip), 1)
-        return self.relu2(self.ops(both) + both)  # type: ignore[no-any-return]
+        return self.relu2(self.ops(both) + both)
 
 
 class _Output(nn.Module):
@@ -154,7 +154,7 @@ class _Output(nn.Module):
         self.relu1 = nn.PReLU(classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.relu1(self.bn1(self.conv1(x))))  # type: ignore[no-any-return]
+        return self.conv2(self.relu1(self.bn1(self.conv1(x))))
 
 
 class VNet(nn.Module):

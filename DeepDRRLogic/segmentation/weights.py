@@ -88,8 +88,8 @@ def load_published(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> VN
     """A network with the weights of a checkpoint published with DeepDRR, in evaluation mode.
 
     `checkpoint` is a .pt or .pth file, a dict that holds `state_dict`, with 202 entries and 45,613,944 parameters, or
-    such a dict itself; the file is read without running any code in it. The published code normalised by the statistics of
-    each batch; the running ones in the checkpoint are used here, so that a label does not depend on its patch's
+    such a dict itself; the file is read without running any code in it. The published code normalised by the statistics
+    of each batch; the running ones in the checkpoint are used here, so that a label does not depend on its patch's
     neighbours. Raises ValueError that lists entries which are missing, unexpected or of another shape.
     """
     if isinstance(checkpoint, (str, os.PathLike)):
