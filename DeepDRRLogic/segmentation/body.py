@@ -48,11 +48,10 @@ def _body(labels: npt.NDArray[np.uint8], steps_mm: tuple[float, float, float]) -
     import SimpleITK as sitk
 
     matter = sitk.GetImageFromArray((labels != AIR).astype(np.uint8))
-    parts_image = sitk.ConnectedComponent(matter)
     radius = [max(1, round(_THIN_MM / step)) for step in reversed(steps_mm)]
     # The border of the volume counts as matter: what is cut off there is not thin.
-    core = sitk.GetArrayViewFromImage(sitk.BinaryErode(matter, radius, sitk.sitkBall, 0.0, 1.0, True))
-    parts = sitk.GetArrayViewFromImage(parts_image)
+    core = sitk.GetArrayFromImage(sitk.BinaryErode(matter, radius, sitk.sitkBall, 0.0, 1.0, True))
+    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(matter))
     count = int(parts.max(initial=0)) + 1
     bone_ml = np.bincount(parts[labels == BONE], minlength=count) * np.prod(steps_mm) / 1000.0
     kept = (np.bincount(parts[core > 0], minlength=count) > 0) | (bone_ml >= _LEAST_BONE_ML)
