@@ -1,8 +1,8 @@
 """Trains the V-Net on annotated CTs: python Utilities/train_vnet.py CASES_FOLDER RUN_FOLDER [--hold-out NAME ...]
 
 CASES_FOLDER holds the .npz files that Testing/Annotation/annotate.py makes. RUN_FOLDER gets checkpoint.pt, from which
-the same command goes on, curve.csv, and at the end vnet.safetensors with vnet.json. Held-out cases, and all others of
-their patients, are never trained on.
+the same command goes on, curve.csv, and at the end vnet.safetensors with vnet.json. A run may go on with other options.
+Held-out cases, and all others of their patients, are never trained on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from DeepDRRLogic.segmentation.patches import Case, read_case
+from DeepDRRLogic.segmentation.augmentation import Augmentation
+from DeepDRRLogic.segmentation.patches import Case, Sampling, read_case
 from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss
 from DeepDRRLogic.segmentation.vnet import COMPACT, PUBLISHED
 from DeepDRRLogic.segmentation.weights import save_weights
@@ -26,7 +27,16 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     layout = PUBLISHED if options.full_width else dataclasses.replace(COMPACT, width=options.width)
-    recipe = Recipe(layout=layout, steps=options.steps, patches_per_step=options.patches, seed=options.seed)
+    recipe = Recipe(
+        layout=layout,
+        steps=options.steps,
+        patches_per_step=options.patches,
+        learning_rate=options.learning_rate,
+        settle_from=options.settle_from,
+        seed=options.seed,
+        sampling=Sampling(size=(options.patch_size,) * 3),
+        augmentation=Augmentation(contrast=options.contrast),
+    )
     cases = _cases(options.cases, options.hold_out)
     logging.info("%d cases: %s", len(cases), ", ".join(case.name for case in cases))
     trainer = Trainer(cases, recipe, options.device)
@@ -74,6 +84,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hold-out", nargs="*", default=[], metavar="NAME", help="cases of patients not trained on")
     parser.add_argument("--steps", type=int, default=Recipe().steps)
     parser.add_argument("--patches", type=int, default=Recipe().patches_per_step, help="per step")
+    parser.add_argument("--patch-size", type=int, default=Sampling().size[0], help="voxels along every axis")
+    parser.add_argument("--learning-rate", type=float, default=Recipe().learning_rate)
+    parser.add_argument(
+        "--settle-from", type=float, default=Recipe().settle_from, help="share of the steps with normalisation at work"
+    )
+    parser.add_argument(
+        "--contrast",
+        type=float,
+        default=Augmentation().contrast,
+        help="share of patches with simulated contrast medium",
+    )
     parser.add_argument("--width", type=int, default=COMPACT.width, help="channels of the first stage")
     parser.add_argument("--full-width", action="store_true", help="the width and kernels of the published network")
     parser.add_argument("--seed", type=int, default=Recipe().seed)

@@ -250,22 +250,23 @@ def _device(name: str) -> torch.device:
 
 def _network(weights: str | os.PathLike[str] | VNet | None, device: torch.device) -> _Network:
     if isinstance(weights, VNet):
-        return _ready(weights, device)
+        return ready(weights, device)
     return _from_file(None if weights is None else Path(weights), device)
 
 
 @lru_cache(maxsize=2)
 def _from_file(path: Path | None, device: torch.device) -> _Network:
-    return _ready(load_weights(path), device)
+    return ready(load_weights(path), device)
 
 
-def _ready(network: VNet, device: torch.device) -> _Network:
-    precision = _precision(device)
+def ready(network: VNet, device: torch.device) -> _Network:
+    """The network folded, on its device, in its precision: a function of HU (d, h, w) to probabilities (3, d, h, w)."""
+    precision = precision_of(device)
     lean = folded(network).to(device, precision, memory_format=torch.channels_last_3d)
     return _Network(lean, device, precision)
 
 
-def _precision(device: torch.device) -> torch.dtype:
+def precision_of(device: torch.device) -> torch.dtype:
     """Half precision where the device multiplies in it: GPUs, and processors with bfloat16 instructions."""
     if device.type == "cuda":
         return torch.float16
