@@ -53,7 +53,7 @@ def find_bones(scan: Scan, body: Mask, rule: BoneRule, not_bone: Mask, surely_bo
         return Bones(shell, shell)
     box = box_around(shell, (3, 3, 3))
     part = scan.cut(box)
-    marrow = _marrow(shell[box], hu[box], part, rule)
+    marrow = _marrow(shell[box], hu[box], part, rule, not_bone[box])
     bone = shell.copy()
     bone[box] |= marrow & body[box]
     bone &= ~not_bone
@@ -91,18 +91,18 @@ def _shell(hu: FloatVolume, where: Mask, scan: Scan, rule: BoneRule) -> Mask:
     return chosen[parts]
 
 
-def _marrow(shell: Mask, hu: FloatVolume, scan: Scan, rule: BoneRule) -> Mask:
+def _marrow(shell: Mask, hu: FloatVolume, scan: Scan, rule: BoneRule, not_bone: Mask) -> Mask:
     """What the bridged shell encloses in two of three planes."""
     # Bridging from slice to slice would close the discs, the foramina and the joints seen in thick slices.
     k, j, i = scan.sampling_mm
     bridged = closed(shell, rule.close_mm, (max(k, 1.01 * rule.close_mm), j, i)) if rule.close_mm > 0 else shell
     bridged &= hu > rule.marrow_min_hu
     fits = hu > rule.marrow_min_hu
-    holes = _enclosed_twice(bridged, hu, scan, rule) & fits
+    holes = _enclosed_twice(bridged, hu, scan, rule, not_bone) & fits
     # A slice whose own cortex has a gap lies between slices that are filled: those enclose it.
     solid = bridged | holes
     between = _between_slices(solid, most_mm=9.0, thickness_mm=k) & ~solid
-    holes |= _enclosed_twice(solid, hu, scan, rule) & between & fits
+    holes |= _enclosed_twice(solid, hu, scan, rule, not_bone) & between & fits
     # Holes hang together through narrow necks where the shell leaks; what leads into a brain is no marrow.
     parts, count = ndimage.label(ndimage.binary_opening(holes))
     large = np.bincount(parts.ravel(), minlength=count + 1) * scan.voxel_ml > rule.marrow_ml
@@ -110,36 +110,42 @@ def _marrow(shell: Mask, hu: FloatVolume, scan: Scan, rule: BoneRule) -> Mask:
     if large.any():
         holes &= ~dilated(large[parts], 3.0, scan.sampling_mm)
     # Bridging also closes joints and concave corners, which are open to the outside; gaps inside bone are not.
-    return np.asarray(holes | (bridged & _enclosed(shell | holes, scan)))
+    solid = shell | holes
+    gaps = _enclosed(solid, scan) | _enclosed_twice(solid, hu, scan, rule, not_bone)
+    return np.asarray(holes | (bridged & gaps))
 
 
-def _enclosed_twice(solid: Mask, hu: FloatVolume, scan: Scan, rule: BoneRule) -> Mask:
+def _enclosed_twice(solid: Mask, hu: FloatVolume, scan: Scan, rule: BoneRule, not_bone: Mask) -> Mask:
     """What the solid encloses in two of three planes, or in the axial one where that suffices."""
     votes = np.zeros(solid.shape, np.uint8)
     k, j, i = scan.sampling_mm
     for axis, mm2 in enumerate((j * i, k * i, k * j)):
         enclosed = holes_in_slices(solid, axis, rule.hole_mm2, rule.cut_mm2, mm2)
-        votes += enclosed
         if axis == 0:
-            votes[_denser_than(rule.spongy_hu, enclosed, hu)] = 2
+            spongy, reached = _axial_holes(enclosed, hu, rule.spongy_hu, not_bone)
+            votes[spongy] = 1
+            enclosed &= ~reached  # a spinal canal, known by a correction, is enclosed in this plane only by chance
+        votes += enclosed
     if rule.shaft_mm2 > 0.0:
-        votes[holes_in_slices(solid, 0, rule.shaft_mm2, rule.cut_mm2, j * i)] = 2
+        votes[holes_in_slices(solid, 0, rule.shaft_mm2, 0.3 * rule.cut_mm2, j * i) & ~not_bone] = 2
     return np.asarray(votes >= 2)
 
 
-def _denser_than(least_hu: float, holes: Mask, hu: FloatVolume) -> Mask:
-    """Those holes of axial slices whose mean tells spongy bone from a spinal canal."""
+def _axial_holes(holes: Mask, hu: FloatVolume, least_hu: float, not_bone: Mask) -> tuple[Mask, Mask]:
+    """Of the holes in axial slices, those that are as dense as spongy bone, and those that hold `not_bone`."""
     plane = ndimage.generate_binary_structure(3, 1)
     plane[0], plane[2] = False, False
     box = box_around(holes, (0, 0, 0))
     parts, count = ndimage.label(holes[box], plane)
     sums = np.bincount(parts.ravel(), hu[box].ravel(), count + 1)
     sizes = np.maximum(np.bincount(parts.ravel(), minlength=count + 1), 1)
-    chosen = sums / sizes > least_hu
-    chosen[0] = False
-    dense = np.zeros_like(holes)
-    dense[box] = chosen[parts]
-    return dense
+    reached = np.zeros(count + 1, np.bool_)
+    reached[np.unique(parts[not_bone[box]])] = True
+    dense = (sums / sizes > least_hu) & ~reached
+    dense[0] = reached[0] = False
+    found = np.zeros_like(holes), np.zeros_like(holes)
+    found[0][box], found[1][box] = dense[parts], reached[parts]
+    return found
 
 
 def _between_slices(solid: Mask, most_mm: float, thickness_mm: float) -> Mask:

@@ -29,7 +29,7 @@ def edited(scan: Scan, edits: Iterable[Mapping[str, Any]], action: str) -> Mask:
 def _shape(scan: Scan, edit: Mapping[str, Any]) -> tuple[tuple[slice, slice, slice], Mask]:
     """Box and mask of an edit: `box` [[r, a, s], [r, a, s]], or `path` of points with `radius_mm`, one point a sphere.
 
-    `slab` beside a path limits it to [s0, s1].
+    `slab` beside a path limits it to [s0, s1], a joint for instance.
     """
     if "box" in edit:
         low, high = np.sort(np.array(edit["box"], float), axis=0)
@@ -37,7 +37,10 @@ def _shape(scan: Scan, edit: Mapping[str, Any]) -> tuple[tuple[slice, slice, sli
         return box, np.ones([axis.stop - axis.start for axis in box], np.bool_)
     points = np.array(edit["path"], float).reshape(-1, 3)
     radius = float(edit["radius_mm"])
-    box = _slices(scan, points.min(axis=0) - radius, points.max(axis=0) + radius)
+    low, high = points.min(axis=0) - radius, points.max(axis=0) + radius
+    if "slab" in edit:
+        low[2], high[2] = max(low[2], min(edit["slab"])), min(high[2], max(edit["slab"]))
+    box = _slices(scan, low, high)
     r, a, s = scan.axes_ras()
     axes = r[:, :, box[2]], a[:, box[1]], s[box[0]]
     inside = np.zeros([axis.stop - axis.start for axis in box], np.bool_)

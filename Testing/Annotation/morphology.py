@@ -39,9 +39,9 @@ def holes_in_slices(mask: Mask, axis: int, max_mm2: float = np.inf, border_mm2: 
     areas = np.bincount(empty.ravel()) * mm2
     allowed = areas <= max_mm2
     for other in {0, 1, 2} - {axis}:
-        for end in (0, -1):
+        for end, cut in ((0, box[other].start == 0), (-1, box[other].stop == mask.shape[other])):
             touching = np.unique(np.take(empty, end, other))
-            allowed[touching] &= areas[touching] <= border_mm2
+            allowed[touching] &= (areas[touching] <= border_mm2) & cut  # beyond a mere box the outside goes on
     allowed[0] = False
     holes = np.zeros_like(mask)
     holes[box] = allowed[empty]

@@ -128,10 +128,9 @@ def _xrays(case: Case, labels: Labels) -> dict[str, tuple[npt.NDArray[np.float32
 
 def table(results: Mapping[str, list[Result]]) -> str:
     """Markdown: all cases together by method, groups of cases, then every case."""
-    head = (
-        "| method | cases | body % | bone % | Dice bone | Dice air | air, whole | contrast as bone % | marrow missed % "
-        "| X-ray PA % | lateral % |\n|" + "---|" * 11 + "\n"
-    )
+    columns = "method|cases|body %|bone %|Dice bone|Dice air|Dice air, room too|contrast as bone %|inner bone missed %"
+    columns += "|X-ray PA %|X-ray lateral %"
+    head = f"| {columns.replace('|', ' | ')} |\n{'|---' * (columns.count('|') + 1)}|\n"
     groups = {
         "All cases": lambda r: True,
         f"Thin slices (≤ {THIN_SLICE_MM} mm)": lambda r: r.slice_mm <= THIN_SLICE_MM,
@@ -165,7 +164,7 @@ def _row(name: str, of: list[Result]) -> str:
         _spread([c.dice(AIR) for c in each if c.confusion[AIR][AIR] > 0.01 * np.sum(c.confusion)], 3),
         _spread([c.air_dice for c in each], 4),
         f"{100 * total.contrast_error:.2f}",
-        f"{100 * total.trabecular_error:.2f}",
+        f"{100 * total.inner_error:.2f}",
         *(_spread([100 * r.intensity_errors[view] for r in of if view in r.intensity_errors]) for view in VIEWS),
     ]
     return "| " + " | ".join(cells) + " |"

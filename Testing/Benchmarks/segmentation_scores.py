@@ -17,7 +17,6 @@ Sampling = tuple[float, float, float]
 
 AIR, SOFT, BONE = 0, 1, 2
 CONTRAST_MIN_HU = 180
-TRABECULAR_MAX_HU = 300
 BRIM_MM = 2.0
 
 
@@ -26,8 +25,8 @@ class Reference:
     """A CT with its reference labels and where it is interesting; make it with `reference`.
 
     `body`: labelled tissue and all it encloses in an axial slice, weight not 0. `contrast`: soft tissue at or above
-    CONTRAST_MIN_HU further than BRIM_MM from bone, so that blurred cortex is none. `trabecular`: bone up to
-    TRABECULAR_MAX_HU further than BRIM_MM from anything else.
+    CONTRAST_MIN_HU further than BRIM_MM from bone, so that blurred cortex is none. `inner`: bone
+    further than BRIM_MM from anything else, which is spongy bone and marrow but for the thickest cortex.
     """
 
     hu: npt.NDArray[np.int16]
@@ -35,7 +34,7 @@ class Reference:
     known: Mask
     body: Mask
     contrast: Mask
-    trabecular: Mask
+    inner: Mask
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ class Counts:
     air_volume: tuple[int, int, int]
     contrast: int
     contrast_as_bone: int
-    trabecular: int
-    trabecular_missed: int
+    inner: int
+    inner_missed: int
 
     def __add__(self, other: Counts) -> Counts:
         confusion = np.array(self.confusion) + np.array(other.confusion)
@@ -59,8 +58,8 @@ class Counts:
             tuple(n + m for n, m in zip(self.air_volume, other.air_volume, strict=True)),  # type: ignore[arg-type]
             self.contrast + other.contrast,
             self.contrast_as_bone + other.contrast_as_bone,
-            self.trabecular + other.trabecular,
-            self.trabecular_missed + other.trabecular_missed,
+            self.inner + other.inner,
+            self.inner_missed + other.inner_missed,
         )
 
     @property
@@ -93,9 +92,9 @@ class Counts:
         return _share(self.contrast_as_bone, self.contrast)
 
     @property
-    def trabecular_error(self) -> float:
-        """Share of trabecular bone and marrow not called bone; NaN where there is none."""
-        return _share(self.trabecular_missed, self.trabecular)
+    def inner_error(self) -> float:
+        """Share of inner bone, spongy bone and marrow, not called bone; NaN where there is none."""
+        return _share(self.inner_missed, self.inner)
 
 
 def reference(hu: npt.NDArray[np.int16], labels: Labels, weight: Labels, sampling_mm: Sampling) -> Reference:
@@ -110,10 +109,10 @@ def reference(hu: npt.NDArray[np.int16], labels: Labels, weight: Labels, samplin
     contrast &= ndimage.binary_opening(contrast)  # grains of noise are no contrast
     if contrast.any() and bone.any():
         contrast &= _further_than(~bone, BRIM_MM, sampling_mm)
-    trabecular = bone & (hu <= TRABECULAR_MAX_HU) & known
-    if trabecular.any():
-        trabecular &= _further_than(bone, BRIM_MM, sampling_mm)
-    return Reference(hu, labels, known, body & known, contrast, trabecular)
+    inner = bone & known
+    if inner.any():
+        inner &= _further_than(bone, BRIM_MM, sampling_mm)
+    return Reference(hu, labels, known, body & known, contrast, inner)
 
 
 def compare(found: Labels, truth: Reference) -> Counts:
@@ -134,8 +133,8 @@ def compare(found: Labels, truth: Reference) -> Counts:
         ),
         int(truth.contrast.sum()),
         int((found[truth.contrast] == BONE).sum()),
-        int(truth.trabecular.sum()),
-        int((found[truth.trabecular] != BONE).sum()),
+        int(truth.inner.sum()),
+        int((found[truth.inner] != BONE).sum()),
     )
 
 
