@@ -7,12 +7,11 @@ feet to head, so that memory grows with the area of a slice and not with the num
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise, product
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,12 +22,14 @@ from torch import Tensor
 from ..materials import material
 from .body import clear_surroundings
 from .cancellation import SegmentationCancelled
+from .running import ReadyNetwork, device_of, network_on
 from .tiling import SPACING_MM, Axes, Line, Tiles, box_of_matter
-from .vnet import CLASSES, VNet, features
-from .weights import folded, load_weights
+from .vnet import CLASSES, VNet
 
 if TYPE_CHECKING:
     from ..volume import CTVolume, MaterialLabels
+
+_logger = logging.getLogger(__name__)
 
 EMPTY_MAX_HU = -800.0
 PATCH = 128
@@ -67,34 +68,43 @@ def segment_by_vnet(
         raise ValueError(
             f"probabilities is {probabilities.dtype} {probabilities.shape}: give a float16 array {(3, *ct.shape)}."
         )
-    run = _Run.of(ct, _network(weights, _device(device)), patch, margin)
-    axes = Axes.of(ct.ras_from_ijk)
-    labels = np.zeros(ct.shape, np.uint8)
+    report = progress or (lambda done, total: None)
+
+    def labels_on(place: torch.device) -> npt.NDArray[np.uint8]:
+        run = _Run.of(ct, network_on(weights, place), patch, margin)
+        return _labels(run, Axes.of(ct.ras_from_ijk), probabilities, keep_table, report, cancelled)
+
+    chosen = device_of(device)
+    try:
+        labels = labels_on(chosen)
+    except torch.OutOfMemoryError:
+        if chosen.type == "cpu":
+            raise
+        _logger.warning("The GPU has not enough memory for the V-Net: the processor goes on.")
+        labels = labels_on(torch.device("cpu"))
+    return MaterialLabels(labels, materials, ct.ras_from_ijk)
+
+
+def _labels(
+    run: _Run,
+    axes: Axes,
+    probabilities: npt.NDArray[np.float16] | None,
+    keep_table: bool,
+    progress: Callable[[int, int], None],
+    cancelled: Callable[[], bool],
+) -> npt.NDArray[np.uint8]:
+    """Labels as the CT is stored; probabilities are filled on the way."""
+    labels = np.zeros([run.hu.shape[axes.order.index(n)] for n in range(3)], np.uint8)
     shown = axes.view(labels)
     chances = None if probabilities is None else axes.view(probabilities)
     if chances is not None:
         chances[0], chances[1:] = 1.0, 0.0
-    for k, found in run.planes(progress or (lambda done, total: None), cancelled):
+    for k, found in run.planes(progress, cancelled):
         shown[k, run.box[1], run.box[2]] = _most_probable(found).cpu().numpy()
         if chances is not None:
             chances[:, k, run.box[1], run.box[2]] = found.to(torch.float16).cpu().numpy()
     clear_surroundings(shown, run.hu, run.spacing_mm, keep_table=keep_table)
-    return MaterialLabels(labels, materials, ct.ras_from_ijk)
-
-
-@dataclass(frozen=True, eq=False)
-class _Network:
-    """A network ready to run: folded, on its device, in its precision."""
-
-    network: VNet
-    device: torch.device
-    precision: torch.dtype
-
-    def __call__(self, hu: Tensor) -> Tensor:
-        """Class probabilities (3, d, h, w), float32, of a patch of HU (d, h, w)."""
-        seen = features(hu[None], self.network.layout.input_kind, self.precision)
-        logits = self.network(seen.contiguous(memory_format=torch.channels_last_3d))
-        return torch.softmax(logits[0].to(torch.float32), 0)
+    return labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +116,10 @@ class _Run:
     box: tuple[slice, slice, slice]
     lines: tuple[Line, Line, Line]
     tiles: tuple[Tiles, Tiles, Tiles]
-    network: _Network
+    network: ReadyNetwork
 
     @classmethod
-    def of(cls, ct: CTVolume, network: _Network, patch: int, margin: int) -> _Run:
+    def of(cls, ct: CTVolume, network: ReadyNetwork, patch: int, margin: int) -> _Run:
         axes = Axes.of(ct.ras_from_ijk)
         hu = axes.view(ct.hu)
         steps = ct.spacing_mm[::-1]
@@ -237,40 +247,3 @@ def _span(line: Line, box: slice) -> tuple[int, int]:
     first, last = line.sample_of(np.array([box.start, box.stop - 1], np.float64))
     start = int(np.clip(np.floor(first) - 1, 0, line.samples - 1))
     return start, int(np.clip(np.ceil(last) + 2, start + 1, line.samples))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"Device '{name}' is unknown to torch: give auto, cpu, cuda, cuda:1, ...") from error
-
-
-def _network(weights: str | os.PathLike[str] | VNet | None, device: torch.device) -> _Network:
-    if isinstance(weights, VNet):
-        return ready(weights, device)
-    return _from_file(None if weights is None else Path(weights), device)
-
-
-@lru_cache(maxsize=2)
-def _from_file(path: Path | None, device: torch.device) -> _Network:
-    return ready(load_weights(path), device)
-
-
-def ready(network: VNet, device: torch.device) -> _Network:
-    """The network folded, on its device, in its precision: a function of HU (d, h, w) to probabilities (3, d, h, w)."""
-    precision = precision_of(device)
-    lean = folded(network).to(device, precision, memory_format=torch.channels_last_3d)
-    return _Network(lean, device, precision)
-
-
-def precision_of(device: torch.device) -> torch.dtype:
-    """Half precision where the device multiplies in it: GPUs, and processors with bfloat16 instructions."""
-    if device.type == "cuda":
-        return torch.float16
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    if device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16")):
-        return torch.bfloat16
-    return torch.float32

@@ -109,7 +109,7 @@ def _one_patch(options: argparse.Namespace) -> dict[str, Any]:
     """The full-width network with random weights, on one patch of 128³; its speed does not depend on the weights."""
     import torch
 
-    from DeepDRRLogic.segmentation.inference import ready
+    from DeepDRRLogic.segmentation.running import ready
     from DeepDRRLogic.segmentation.vnet import PUBLISHED, VNet
 
     _set_threads(options)
@@ -133,7 +133,7 @@ def _set_threads(options: argparse.Namespace) -> None:
 def _precision(device: str) -> str:
     import torch
 
-    from DeepDRRLogic.segmentation.inference import precision_of
+    from DeepDRRLogic.segmentation.running import precision_of
 
     return str(precision_of(torch.device(device))).removeprefix("torch.")
 

@@ -15,6 +15,8 @@ from DeepDRRLogic.segmentation.tiling import Axes, Line, Tiles, box_of_matter  #
 from DeepDRRLogic.segmentation.vnet import COMPACT, PUBLISHED, Layout, VNet, features, parameter_count  # noqa: E402
 from DeepDRRLogic.segmentation.weights import folded, load_published, load_weights, save_weights  # noqa: E402
 
+torch.set_num_threads(1)  # the tests themselves run beside each other
+
 TINY = Layout(in_channels=2, width=16, convolutions_down=(1, 1), convolutions_up=(1, 1))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import subprocess
 import sys
+from importlib.resources import files
 from itertools import permutations, product
 
 import numpy as np
@@ -13,7 +16,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from DeepDRRLogic import segmentation  # noqa: E402
-from DeepDRRLogic.segmentation import SegmentationCancelled, inference, segment  # noqa: E402
+from DeepDRRLogic.phantom import phantom  # noqa: E402
+from DeepDRRLogic.segmentation import SegmentationCancelled, inference, running, segment  # noqa: E402
 from DeepDRRLogic.segmentation.body import clear_surroundings  # noqa: E402
 from DeepDRRLogic.segmentation.inference import segment_by_vnet  # noqa: E402
 from DeepDRRLogic.segmentation.vnet import Layout, VNet  # noqa: E402
@@ -34,8 +38,8 @@ class Thresholds(VNet):
 @pytest.fixture
 def thresholds(monkeypatch):
     """A network that says air below -300 HU and bone above 300 HU, in single precision, unfolded."""
-    monkeypatch.setattr(inference, "folded", lambda network: network)
-    monkeypatch.setattr(inference, "_precision", lambda device: torch.float32)
+    monkeypatch.setattr(running, "folded", lambda network: network)
+    monkeypatch.setattr(running, "precision_of", lambda device: torch.float32)
     return Thresholds(SMALL).eval()
 
 
@@ -267,3 +271,61 @@ def test_thresholds_that_are_given_are_used(caplog):
 def test_an_unknown_device_is_named(thresholds):
     with pytest.raises(ValueError, match="'toaster' is unknown to torch"):
         segment_by_vnet(a_small_ct(), weights=thresholds, device="toaster")
+
+
+def test_a_gpu_that_is_too_small_leaves_the_work_to_the_processor(monkeypatch, caplog):
+    places = []
+
+    def labels_on(run, *rest):
+        places.append(run)
+        if run.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return np.ones((8, 8, 8), np.uint8)
+
+    monkeypatch.setattr(inference, "device_of", torch.device)
+    monkeypatch.setattr(inference, "network_on", lambda weights, device: device)
+    monkeypatch.setattr(inference._Run, "of", lambda ct, network, patch, margin: network)
+    monkeypatch.setattr(inference, "_labels", labels_on)
+    with caplog.at_level(logging.WARNING):
+        assert segment_by_vnet(a_small_ct(), device="cuda").labels.min() == 1
+    assert [place.type for place in places] == ["cuda", "cpu"]
+    assert caplog.text.count("not enough memory") == 1
+    with pytest.raises(torch.OutOfMemoryError):
+        monkeypatch.setattr(inference, "_labels", lambda *arguments: (_ for _ in ()).throw(torch.OutOfMemoryError))
+        segment_by_vnet(a_small_ct(), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def a_torso():
+    """Part of a phantom with noise, its lung relabelled as the network calls it: air."""
+    made = phantom(seed=7, spacing_mm=2.0, region="chest", noise_hu=20.0)
+    box = (slice(30, 90), slice(None), slice(None))
+    hu = made.ct.hu[box]
+    labels = made.labels.labels[box].copy()
+    labels[(labels == 1) & (hu < -500)] = 0
+    return CTVolume(hu, made.ct.ras_from_ijk), labels
+
+
+def dice(one, other):
+    return 2 * np.sum(one & other) / (one.sum() + other.sum())
+
+
+def test_the_weights_of_the_package_segment_a_patient_they_have_not_seen(a_torso):
+    ct, truth = a_torso
+    found = segment(ct, "vnet").labels
+    by_thresholds = segment(ct, "threshold").labels
+    assert dice(found == 0, truth == 0) > 0.98
+    assert dice(found == 2, truth == 2) > max(0.93, dice(by_thresholds == 2, truth == 2))
+    marrow = (truth == 2) & (ct.hu < 200)
+    assert (found[marrow] == 2).mean() > 0.9
+
+
+def test_the_weights_of_the_package_are_small_and_in_half_precision():
+    folder = files("DeepDRRLogic") / "data"
+    card = json.loads((folder / "vnet.json").read_text("utf-8"))
+    content = (folder / "vnet.safetensors").read_bytes()
+    assert len(content) < 25e6
+    assert hashlib.sha256(content).hexdigest() == card["sha256"]
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    kinds = {entry["dtype"] for name, entry in header.items() if "running" not in name and name != "__metadata__"}
+    assert kinds == {"F16"}

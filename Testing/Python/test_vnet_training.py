@@ -17,6 +17,8 @@ from DeepDRRLogic.segmentation.patches import Sampling, batch, make_case, read_c
 from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss  # noqa: E402
 from DeepDRRLogic.segmentation.vnet import Layout  # noqa: E402
 
+torch.set_num_threads(1)  # the tests themselves run beside each other
+
 LAYOUT = Layout(convolutions_down=(1, 1), convolutions_up=(1, 1))
 RECIPE = Recipe(
     layout=LAYOUT,
