@@ -49,8 +49,21 @@ CorrectTilt = Annotated[
     bool,
     _option(_PATIENT, "--correct-tilt", help="Resample DICOM slices of a tilted gantry to a rectangular grid."),
 ]
-AirMaxHu = Annotated[float | None, _option(_PATIENT, "--air-max-hu", help="Air up to this CT number.", show="-800")]
-BoneMinHu = Annotated[float | None, _option(_PATIENT, "--bone-min-hu", help="Bone above this CT number.", show="350")]
+Method = Annotated[
+    str,
+    _option(
+        _PATIENT,
+        "--method",
+        help="How materials are separated: vnet, threshold, or auto: the V-Net where PyTorch is installed.",
+    ),
+]
+KeepTable = Annotated[bool, _option(_PATIENT, "--keep-table", help="Keep the table; the V-Net makes air of it.")]
+AirMaxHu = Annotated[
+    float | None, _option(_PATIENT, "--air-max-hu", help="Thresholds: air up to this CT number.", show="-800")
+]
+BoneMinHu = Annotated[
+    float | None, _option(_PATIENT, "--bone-min-hu", help="Thresholds: bone above this CT number.", show="350")
+]
 PhantomSpacing = Annotated[
     float, _option(_PATIENT, "--phantom-spacing", help="Voxel size of the phantom in mm.", hidden=True)
 ]
@@ -67,8 +80,10 @@ class PatientOptions:
     correct_tilt: CorrectTilt = False
     segmentation: Annotated[
         Path | None,
-        _option(_PATIENT, "--segmentation", help="Materials from this .seg.nrrd instead of thresholds."),
+        _option(_PATIENT, "--segmentation", help="Materials from this .seg.nrrd instead of a method's."),
     ] = None
+    method: Method = "auto"
+    keep_table: KeepTable = False
     air_max_hu: AirMaxHu = None
     bone_min_hu: BoneMinHu = None
     ct_energy_kev: Annotated[

@@ -78,7 +78,7 @@ def sweep(
 
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(console.progress("Exposing", len(cameras)))
-        images = simulator.render_many(cameras, seed=exposure.seed, progress=lambda done, total: progress(done))
+        images = simulator.render_many(cameras, seed=exposure.seed, progress=progress)
         frames = _frames(images, settings, folder, console)
         if movie is None:
             for _ in frames:
