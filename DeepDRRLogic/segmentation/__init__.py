@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from .seg_nrrd import read_segmentation, write_segmentation
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "read_segmentation",
+    "reports_progress",
     "segment",
     "segment_by_thresholds",
     "segmentation_methods",
@@ -26,6 +28,14 @@ _METHODS = {"threshold": ("thresholds", "segment_by_thresholds")}
 def segmentation_methods() -> tuple[str, ...]:
     """The names that `segment` knows."""
     return tuple(_METHODS)
+
+
+def reports_progress(method: str) -> bool:
+    """Whether the method takes `progress`, being slow enough to need it; False for an unknown one."""
+    if method not in _METHODS:
+        return False
+    module, function = _METHODS[method]
+    return "progress" in signature(getattr(import_module(f"{__name__}.{module}"), function)).parameters
 
 
 def segment(ct: CTVolume, method: str = "threshold", **options: Any) -> MaterialLabels:

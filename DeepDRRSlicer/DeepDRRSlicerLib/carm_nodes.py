@@ -9,6 +9,7 @@ hold DICOM's angles as they are; otherwise the angles come from the whole produc
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -93,7 +94,7 @@ class CArmNodes:
             nodes[joint] = node
         root = nodes["root"]
         with NodeModify(root):
-            for parent, child in zip(JOINTS, JOINTS[1:], strict=False):
+            for parent, child in itertools.pairwise(JOINTS):
                 nodes[child].SetAndObserveTransformNodeID(nodes[parent].GetID())
                 nodes[child].SetHideFromEditors(True)
                 root.SetNodeReferenceID(f"DeepDRR.{child}", nodes[child].GetID())
@@ -256,7 +257,8 @@ class CArmNodes:
 
     def _joints_for(self, pose: FloatArray, angles: kinematics.Angles) -> dict[str, FloatArray]:
         """The matrices that bring the gantry to a pose; root's turn, lift and wigwag stay as they are."""
-        outer = check_rigid(kinematics.orthonormal(world_from_parent(self.root)), f"the parent transform of {self.name}")
+        outer = kinematics.orthonormal(world_from_parent(self.root))
+        outer = check_rigid(outer, f"the parent transform of {self.name}")
         root = parent_from_node(self.node("root"))
         lift, wigwag = (parent_from_node(self.node(joint)) for joint in ("lift", "wigwag"))
         before = outer[:3, :3] @ root[:3, :3] @ wigwag[:3, :3]

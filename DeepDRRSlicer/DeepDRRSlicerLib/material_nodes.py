@@ -17,7 +17,6 @@ from DeepDRRLogic.segmentation.seg_nrrd import MATERIAL_TAG
 from DeepDRRLogic.segmentation.terminology import terminology_entry, terminology_material
 from DeepDRRLogic.volume import MaterialLabels
 
-from .ct_nodes import ras_from_local
 from .mrml import ras_from_ijk, scene_or_default
 
 TAG_MATERIAL = MATERIAL_TAG
