@@ -82,15 +82,9 @@ def tube(points: npt.ArrayLike, diameter: float, closed: bool = False) -> vtk.vt
 def pyramid(apex: npt.ArrayLike, outline: npt.ArrayLike) -> vtk.vtkPolyData:
     """The sides between a point and an `outline` of points (n, 3) around the base; the base is left open."""
     base = np.asarray(outline, dtype=np.float64)
-    count = len(base)
-    ids = np.arange(count)
-    triangles = np.column_stack((np.full(count, 3), ids, np.roll(ids, -1), np.full(count, count)))
-    return _with_normals(_poly_data(np.vstack((base, np.asarray(apex, dtype=np.float64))), triangles.ravel(), count))
-
-
-def outline(width: float, height: float, corner: float) -> FloatArray:
-    """Points (n, 2) around a rectangle with rounded corners, counterclockwise, mm."""
-    return _outline(Station(0.0, width, height, corner))
+    ids = np.arange(len(base))
+    triangles = np.column_stack((ids, np.roll(ids, -1), np.full(len(base), len(base))))
+    return _with_normals(_poly_data(np.vstack((base, np.asarray(apex, dtype=np.float64))), list(triangles)))
 
 
 def moved(poly_data: vtk.vtkPolyData, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> vtk.vtkPolyData:
@@ -165,21 +159,24 @@ def _skin(rings: FloatArray) -> vtk.vtkPolyData:
     n, m = rings.shape[:2]
     ids = np.arange(n * m).reshape(n, m)
     after = np.roll(ids, -1, axis=1)
-    quads = np.stack((np.full((n - 1, m), 4), ids[:-1], after[:-1], after[1:], ids[1:]), axis=-1)
-    cells = np.concatenate((quads.ravel(), [m], ids[0][::-1], [m], ids[-1]))
-    return _with_normals(_poly_data(rings.reshape(-1, 3), cells, (n - 1) * m + 2))
+    quads = np.stack((ids[:-1], after[:-1], after[1:], ids[1:]), axis=-1).reshape(-1, 4)
+    return _with_normals(_poly_data(rings.reshape(-1, 3), [*quads, ids[0][::-1], ids[-1]]))
 
 
 def _is_inside_out(rings: FloatArray) -> bool:
     """Whether the outlines run clockwise, seen from where the next one lies."""
     outline = rings[0] - rings[0].mean(axis=0)
     area = np.cross(outline, np.roll(outline, -1, axis=0)).sum(axis=0)
-    return bool(area @ (rings[-1].mean(axis=0) - rings[0].mean(axis=0)) < 0)
+    return bool(area @ (rings[1].mean(axis=0) - rings[0].mean(axis=0)) < 0)
 
 
-def _poly_data(points: FloatArray, cells: npt.NDArray[np.int64], count: int) -> vtk.vtkPolyData:
+def _poly_data(points: FloatArray, cells: list[npt.NDArray[np.int64]]) -> vtk.vtkPolyData:
+    offsets = np.concatenate(([0], np.cumsum([len(cell) for cell in cells]))).astype(np.int64)
     polygons = vtk.vtkCellArray()
-    polygons.SetCells(count, numpy_to_vtkIdTypeArray(cells.astype(np.int64), deep=True))
+    polygons.SetData(
+        numpy_to_vtkIdTypeArray(offsets, deep=True),
+        numpy_to_vtkIdTypeArray(np.concatenate(cells).astype(np.int64), deep=True),
+    )
     result = vtk.vtkPolyData()
     result.SetPoints(_points(points))
     result.SetPolys(polygons)

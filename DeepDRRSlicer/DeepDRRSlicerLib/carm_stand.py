@@ -27,6 +27,8 @@ ORBITAL_REACH_DEG = 100.0
 WIGWAG_REACH_DEG = 12.0
 LIFT_REACH_MM = 220.0
 
+_POLE = 1e-9
+
 
 def turn(axis: str, angle_deg: float) -> FloatArray:
     """Rotation (3, 3) about an axis of RAS, "x", "y" or "z", positive counterclockwise seen from its tip."""
@@ -59,21 +61,21 @@ def joint_angles_deg(rotation: npt.ArrayLike, stand: str) -> tuple[float, float,
     """Swivel, angular and orbital angle of the machine that holds its C in this `rotation` (3, 3), degrees.
 
     The machine is wheeled or wig-wagged about the vertical through the isocentre (swivel), tilts the C about
-    its horizontal arm (angular), and slides it in its guide (orbital). For a machine at the head and no
-    roll, angular is LAO/RAO and orbital CRAN/CAUD. Two triples lead to one place, with the machine on either
-    side of the table: the one that needs no turn round the table, unless the C would slide out of its guide.
-    At angular ±90°, where swivel and orbital do the same, the machine is not swivelled.
+    its horizontal arm (angular), and slides it in its guide (orbital). For a machine at the head and no roll,
+    angular is the primary angle and orbital the secondary, negative. Two triples lead to one place, with the
+    machine on either side of the table: the one that needs no turn round the table, unless the C would slide
+    out of its guide. At angular ±90°, where swivel and orbital do the same, the machine is not swivelled.
     """
     to_stand = turn("y", STANDS[stand])
     m = to_stand.T @ np.asarray(rotation, dtype=np.float64) @ to_stand
     # m = Ry(swivel) Rx(angular) Rz(orbital); its second row and third column hold the angles.
-    if np.hypot(m[1, 0], m[1, 1]) < 1e-9:
-        angular = np.copysign(90.0, -m[1, 2])
-        return 0.0, float(angular), float(np.degrees(np.arctan2(m[2, 0] * np.sign(angular), m[0, 0])))
-    swivel = np.degrees(np.arctan2(m[0, 2], m[2, 2]))
-    angular = np.degrees(np.arctan2(-m[1, 2], np.hypot(m[1, 0], m[1, 1])))
-    orbital = np.degrees(np.arctan2(m[1, 0], m[1, 1]))
-    near = (float(swivel), float(angular), float(orbital))
+    upright = float(np.hypot(m[1, 0], m[1, 1]))
+    angular = np.degrees(np.arctan2(-m[1, 2], upright))
+    if upright < _POLE:
+        near = (0.0, float(angular), float(np.degrees(np.arctan2(np.sign(angular) * m[2, 0], m[0, 0]))))
+    else:
+        swivel, orbital = np.degrees(np.arctan2(m[0, 2], m[2, 2])), np.degrees(np.arctan2(m[1, 0], m[1, 1]))
+        near = (float(swivel), float(angular), float(orbital))
     far = (_wrapped(near[0] + 180.0), _wrapped(180.0 - near[1]), _wrapped(near[2] + 180.0))
     reachable = [angles for angles in (near, far) if abs(angles[2]) <= ORBITAL_REACH_DEG]
     return min(reachable, key=lambda angles: abs(angles[0]))
