@@ -39,6 +39,7 @@ SETTINGS = "DeepDRR.CArm"
 PRESET = "DeepDRR.CArm.Preset"
 STAND = "DeepDRR.CArm.Stand"
 NEAR = "DeepDRR.CArm.Angles"
+STATE = (SETTINGS, PRESET, STAND)
 STANDS = ("auto", "right", "left", "head", "feet", "none")
 
 _POSITION = ("isocenter_ras_mm", "primary_angle_deg", "secondary_angle_deg", "roll_deg")

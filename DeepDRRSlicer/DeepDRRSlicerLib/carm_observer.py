@@ -9,8 +9,8 @@ import slicer
 import vtk
 
 from . import kinematics
-from .carm_nodes import JOINTS, CArmNodes
-from .mrml import parent_from_node, set_parent_from_node
+from .carm_nodes import JOINTS, STATE, CArmNodes
+from .mrml import parent_from_node, set_parent_from_node, world_from_node
 
 
 class CArmObserver:
@@ -25,6 +25,7 @@ class CArmObserver:
         self.carm = carm
         self._on_change = on_change
         self._busy = False
+        self._state = self._now()
         self._observed: list[tuple[Any, int]] = []
         moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
         for joint in JOINTS:
@@ -39,7 +40,7 @@ class CArmObserver:
         self._observed = []
 
     def _changed(self, *_: object) -> None:
-        if self._busy or not self._observed or not self.carm.is_valid():
+        if self._busy or not self._observed or not self.carm.is_valid() or self._now() == self._state:
             return
         self._busy = True
         try:
@@ -49,4 +50,11 @@ class CArmObserver:
             self.carm.remember_angles()
         finally:
             self._busy = False
+            self._state = self._now()
         self._on_change()
+
+    def _now(self) -> tuple[Any, ...]:
+        """All that makes up the C-arm: one change comes as several events, and only the first finds it new."""
+        root = self.carm.root
+        matrices = [parent_from_node(self.carm.node(joint)).tobytes() for joint in JOINTS]
+        return (*matrices, world_from_node(root).tobytes(), *(root.GetAttribute(name) for name in STATE))

@@ -1,4 +1,4 @@
-"""What the panel remembers: the module's parameter node. It needs Slicer's parameterNodeWrapper: only the module imports it.
+"""What the panel remembers: the module's parameter node. Needs Slicer's parameterNodeWrapper; the module imports it.
 
 The C-arm's values are not here: they live in the C-arm's own transforms, of which a scene may have several.
 """

@@ -98,16 +98,20 @@ class SceneLogic:
 
     def patient(self, volumeNode: Any, segmentationNode: Any | None = None) -> Patient:
         """The CT with its materials, up to date; made once, and after an edit brought up to date where it changed."""
+        patient = self.known_patient(volumeNode, segmentationNode)
+        patient.update()
+        return patient
+
+    def known_patient(self, volumeNode: Any, segmentationNode: Any | None = None) -> Patient:
+        """The same as it was when it was last brought up to date."""
         if volumeNode is None:
             raise ValueError("No CT chosen: load one, or take a sample.")
         key = (volumeNode.GetID(), segmentationNode.GetID() if segmentationNode is not None else None)
         known = self._patients.get(key)
         if known is None or known.volume_node is not volumeNode or known.segmentation_node is not segmentationNode:
-            # One patient is what memory is planned for; another CT takes the place of the one before.
+            # Memory is planned for one patient: another CT takes the place of the one before.
             self._patients = {key: Patient(volumeNode, segmentationNode)}
-        patient = self._patients[key]
-        patient.update()
-        return patient
+        return self._patients[key]
 
     def render(
         self,

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from DeepDRRLogic.simulator import XRaySimulator
 
 
+SLOW_SCATTER = frozenset(("montecarlo",))
+"""Scatter models that take minutes: only a shot has them, the live picture does without."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Technique:
     """The values of one exposure.
