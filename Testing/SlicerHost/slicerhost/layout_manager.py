@@ -130,8 +130,8 @@ class qSlicerLayoutManager(QtCore.QObject):  # noqa: N801
         self._contents = self._build(self._node.GetLayoutRootElement())
         self._viewport.layout().addWidget(self._contents)
         for widget in (*self._three_d.values(), *self._slices.values()):
-            shown = widget.parent() is not None
-            widget.setVisible(shown)
+            widget.setVisible(widget.parent() is not None)
+            widget._node.SetMappedInLayout(widget.parent() is not None)
         self.layoutChanged.emit(self._node.GetViewArrangement())
 
     def _build(self, element: Any) -> QtWidgets.QWidget:

@@ -107,6 +107,8 @@ def _accepted_arguments(function: Callable[..., Any], offered: int) -> int:
 
 
 def _connect(self: Any, *arguments: Any) -> Any:
+    if isinstance(arguments[0], QObject):  # how PySide6 itself calls the static form
+        return _native_connect(*arguments)
     if not (len(arguments) >= 2 and isinstance(arguments[0], str)):
         return _native_connect(self, *arguments)
     if len(arguments) == 3 and isinstance(arguments[2], str):  # connect(signal, receiver, "slot()")

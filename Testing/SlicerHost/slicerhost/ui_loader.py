@@ -30,6 +30,10 @@ class QUiLoader(QtUiTools.QUiLoader):
         wiring = form.find("connections")
         if wiring is not None:
             form.remove(wiring)
+        for element in form.iter("widget"):
+            for entry in element.findall("property") if element.get("class") in REGISTRY else ():
+                if entry.find("set") is not None:  # flags of an enumeration that only the C++ class knows
+                    element.remove(entry)
         buffer = QtCore.QBuffer()
         buffer.setData(ElementTree.tostring(form))
         buffer.open(QtCore.QIODevice.ReadOnly)
