@@ -146,7 +146,8 @@ class CArmNodes:
 
     def ras_from_gantry(self) -> FloatArray:
         """Where the gantry is, (4, 4) in RAS mm; ValueError where a parent transform scales or bends it."""
-        return check_rigid(kinematics.orthonormal(world_from_node(self.node("roll"))), f"the transform of {self.name}")
+        pose = world_from_node([self.node(joint) for joint in JOINTS][-1])
+        return check_rigid(kinematics.orthonormal(pose), f"the transform of {self.name}")
 
     def joint_value(self, joint: str) -> float:
         """Where a joint stands: the lift in mm, the others in degrees. (The root has no single value.)"""
