@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -123,6 +124,29 @@ def test_the_module_and_every_sample_have_their_picture():
     for name in ("DeepDRRSlicer", "PhantomChest", "PhantomPelvis", "PhantomTorso"):
         with Image.open(icons / f"{name}.png") as picture:
             assert picture.size == (128, 128)
+
+
+def documents():
+    return [ROOT / "README.md", *sorted((ROOT / "Resources" / "Documentation").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", documents(), ids=lambda page: page.name)
+def test_every_picture_and_file_that_a_page_points_to_is_there(page):
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    assert targets
+    for target in targets:
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_what_the_tutorial_tells_people_to_click_is_in_the_panel():
+    tutorial = (ROOT / "Resources" / "Documentation" / "tutorial.md").read_text(encoding="utf-8")
+    panel = ElementTree.parse(ROOT / "DeepDRRSlicer" / "Resources" / "UI" / "DeepDRRSlicer.ui")
+    shown = {text.text for text in panel.iter("string")}
+    steps = tutorial[tutorial.index("## 1.") : tutorial.index("## If something")]
+    elsewhere = {"DeepDRR X-ray simulator", "CTChest"}
+    clicked = set(re.findall(r"\*\*([^*]+)\*\*", steps)) - elsewhere
+    assert len(clicked) > 20
+    assert clicked <= shown
 
 
 def test_the_index_accepts_the_repository():
