@@ -130,7 +130,7 @@ def _start(folder: Path) -> subprocess.Popen[str]:
         else {"start_new_session": True}
     )
     return subprocess.Popen(
-        [python_executable(), "-u", "-m", "DeepDRRSlicerLib.segment_worker", str(folder)],
+        _command(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
@@ -140,6 +140,10 @@ def _start(folder: Path) -> subprocess.Popen[str]:
         env=environment,
         **own_group,
     )
+
+
+def _command(folder: Path) -> list[str]:
+    return [python_executable(), "-u", "-m", "DeepDRRSlicerLib.segment_worker", str(folder)]
 
 
 def _end(process: subprocess.Popen[str]) -> None:

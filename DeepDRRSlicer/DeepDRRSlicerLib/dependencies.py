@@ -1,4 +1,4 @@
-"""The Python packages that the simulator needs and Slicer does not bring: found out, offered, installed after asking."""
+"""The Python packages that the simulator needs and Slicer does not bring: found, offered, installed after asking."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def install_torch() -> None:
         from PyTorchUtils import PyTorchUtilsLogic
     except ImportError as error:
         raise ValueError(
-            "The V-Net needs PyTorch: install the extension 'PyTorch' with the Extensions Manager and restart Slicer, or "
-            "choose the method 'threshold'."
+            "The V-Net needs PyTorch: install the extension 'PyTorch' with the Extensions Manager and restart Slicer, "
+            "or choose the method 'threshold'."
         ) from error
     if PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=f">={TORCH}") is None:
         raise ValueError("PyTorch was not installed: press Run again to install it, or choose the method 'threshold'.")

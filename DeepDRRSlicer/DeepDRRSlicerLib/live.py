@@ -1,8 +1,9 @@
 """The X-ray that follows the C-arm: previews while anything moves, full quality soon after it rests.
 
 Whatever happens in the scene only asks for a frame. The first one comes at once (leading edge); what happens within a
-frame's time is gathered and shown by the next (trailing timer). A key of all that an image depends on is compared before
-anything is rendered. Full quality is made in a thread that touches no scene; its result is shown if it is still wanted.
+frame's time is gathered and shown by the next (trailing timer). A key of all that an image depends on is compared
+before anything is rendered. Full quality is made in a thread that touches no scene; its result is shown if it is still
+wanted.
 Timer and clock are handed in, so that none of this needs Qt.
 """
 
@@ -40,8 +41,8 @@ _MOTION_S = 0.4
 class LiveSession:
     """Keeps the images of some C-arms up to date with the scene.
 
-    on_frame(carm, quality, seconds) is called after each image; on_carm(carm) after each change of a C-arm, live or not;
-    on_error(text) where no image can be made, once per reason. `is_visible` false: nothing is rendered.
+    on_frame(carm, quality, seconds) is called after each image; on_carm(carm) after each change of a C-arm, live or
+    not; on_error(text) where no image can be made, once per reason. `is_visible` false: nothing is rendered.
     """
 
     def __init__(

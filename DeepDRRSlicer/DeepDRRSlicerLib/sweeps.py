@@ -79,7 +79,9 @@ def record(
         if not complete:
             for made in (stand_in.GetDisplayNode(), stand_in, images, joints):
                 scene.RemoveNode(made)
-    return _browser(scene, f"{carm.name} sweep", [(images, stand_in), (joints, node)])
+    browser = _browser(scene, f"{carm.name} sweep", [(images, stand_in), (joints, node)])
+    carm.set_joint(sweep.joint, before)  # which the browser has turned to a frame of its own
+    return browser
 
 
 def _sequence(scene: Any, name: str) -> Any:
