@@ -30,7 +30,7 @@ def beam_parts(dimensions: Dimensions) -> dict[str, Part]:
         [] if dimensions.field_diameter_mm else [shapes.tube([source, corner], 2.0) for corner in _corners(dimensions)]
     )
     edges.append(shapes.tube(rim, 2.0, closed=True))
-    ray = shapes.tube([source, [0.0, dimensions.detector_y, 0.0]], 3.0)
+    ray = shapes.tube([source, np.array([0.0, dimensions.detector_y, 0.0])], 3.0)
     return {
         "beam": Part("orbital", shapes.pyramid(source, rim), BEAM),
         "beam_edges": Part("orbital", shapes.merged(*edges), RAY),
