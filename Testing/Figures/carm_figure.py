@@ -18,12 +18,11 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "DeepDRRSlicer")]
 
+from DeepDRRLogic.carm import CArm
+from DeepDRRLogic.phantom import phantom
 from DeepDRRSlicerLib.carm_dimensions import Dimensions
 from DeepDRRSlicerLib.carm_model import build_parts, group_matrices
 from DeepDRRSlicerLib.carm_stand import gantry_from_camera
-
-from DeepDRRLogic.carm import CArm
-from DeepDRRLogic.phantom import phantom
 
 PATH = ROOT / "Resources" / "Screenshots" / "carm.png"
 PANEL = (600, 540)

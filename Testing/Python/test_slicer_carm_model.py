@@ -10,6 +10,10 @@ import pytest
 
 vtk = pytest.importorskip("vtk", reason="needs the wheel slicer-core")
 
+from vtk.util.numpy_support import vtk_to_numpy
+
+from DeepDRRLogic.carm import CArm, beam_frame_ras
+from DeepDRRLogic.carm_presets import carm_presets
 from DeepDRRSlicerLib.carm_dimensions import Dimensions
 from DeepDRRSlicerLib.carm_model import build_parts, group_matrices
 from DeepDRRSlicerLib.carm_stand import (
@@ -21,10 +25,6 @@ from DeepDRRSlicerLib.carm_stand import (
     joint_angles_deg,
     turn,
 )
-from vtk.util.numpy_support import vtk_to_numpy
-
-from DeepDRRLogic.carm import CArm, beam_frame_ras
-from DeepDRRLogic.carm_presets import carm_presets
 
 # Parts that the beam passes, or that show it.
 LIGHT = ("beam", "beam_edges", "central_ray")

@@ -9,11 +9,11 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="needs the wheel slicer-core")
 
-from DeepDRRSlicerLib import layout
-from DeepDRRSlicerLib.xray_view import XRayView, size_mm, slice_to_ras
 from vtk.util.numpy_support import vtk_to_numpy
 
 from DeepDRRLogic.carm import CArm
+from DeepDRRSlicerLib import layout
+from DeepDRRSlicerLib.xray_view import XRayView, size_mm, slice_to_ras
 
 WIDTH, HEIGHT, PITCH = 96, 64, 3.0
 POSES = [(alpha, beta) for alpha in range(-180, 180, 15) for beta in (-89, -45, -20, 0, 20, 45, 90)] + [

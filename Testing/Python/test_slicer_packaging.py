@@ -216,10 +216,9 @@ def test_the_terminology_file_is_what_the_tool_makes_of_the_materials():
 
 def test_slicer_reads_the_terminology_and_each_entry_names_its_material():
     slicer = pytest.importorskip("slicer", reason="needs the wheel slicer-core")
-    from DeepDRRSlicerLib.sample_data import register_terminology
-
     from DeepDRRLogic.materials import material_names
     from DeepDRRLogic.segmentation.terminology import OWN_SCHEME, terminology_material
+    from DeepDRRSlicerLib.sample_data import register_terminology
 
     logic = slicer.vtkSlicerTerminologiesModuleLogic()
     logic.SetMRMLScene(slicer.vtkMRMLScene())
