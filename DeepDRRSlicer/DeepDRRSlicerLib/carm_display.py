@@ -9,6 +9,7 @@ import slicer
 from slicer.util import NodeModify
 
 from . import carm_model
+from .carm_dimensions import Dimensions
 from .carm_nodes import JOINTS, CArmNodes
 from .mrml import in_scene, set_attribute, set_parent_from_node
 
@@ -104,9 +105,9 @@ def are_parts_shown(carm: CArmNodes, *, beam: bool) -> bool:
     return any(display is not None and display.GetVisibility() for display in displays)
 
 
-def _dimensions(carm: CArmNodes) -> Any:
+def _dimensions(carm: CArmNodes) -> Dimensions:
     arm = carm.arm().at(name=carm.preset or carm.name)
-    return carm_model.Dimensions.of(arm, stand=None if carm.stand == "auto" else carm.stand)
+    return Dimensions.of(arm, stand=None if carm.stand == "auto" else carm.stand)
 
 
 def _parts(carm: CArmNodes) -> list[Any]:

@@ -7,7 +7,7 @@ Every voxel has an owner: the segment of highest priority over it, or nobody. Af
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from DeepDRRLogic.materials import CT_EFFECTIVE_ENERGY_KEV, Material, material
 from DeepDRRLogic.segmentation.thresholds import AIR_MAX_HU
 from DeepDRRLogic.threads import in_slabs, thread_count
 from DeepDRRLogic.volume import ROOM_AIR_MAX_HU, CTVolume, MaterialVolume
-from DeepDRRLogic.voxels import densities, nearest
+from DeepDRRLogic.voxels import HuArray, densities, nearest
 
 from .material_nodes import SegmentMaterial, segment_materials
 from .mrml import world_from_parent
@@ -89,7 +89,7 @@ class MaterialMap:
         owner = np.empty(hu.shape, np.uint8)
         limit = hu.dtype.type(AIR_MAX_HU)
         local_from_ct = np.linalg.inv(world_from_parent(segmentation_node)) @ world_from_ct
-        layers = _Layers(segmentation_node, local_from_ct @ self.ct.ras_from_ijk, hu.shape)
+        layers = _Layers(segmentation_node, local_from_ct @ self.ct.ras_from_ijk, self.ct.shape)
         # Those that are cut out come first, so that any other segment over them shows.
         paints = [(*layers.of(s), _VOID) for s in ranked if not s.enabled]
         paints += [(*layers.of(s), self._numbers[s.segment_id]) for s in ranked if s.enabled]
@@ -135,7 +135,7 @@ class MaterialMap:
         self._labels[everywhere] = label_of[self._owner_of_voxel[everywhere]]
         owner = np.ascontiguousarray(self._owner_of_voxel[box])
         its = tuple(material(o.material) for o in self._owners)
-        hu = np.ascontiguousarray(self.ct.hu[box])
+        hu = cast(HuArray, np.ascontiguousarray(self.ct.hu[box]))
         density = densities(hu, owner, its, CT_EFFECTIVE_ENERGY_KEV, ROOM_AIR_MAX_HU)
         for number, fixed in enumerate(self._owners):
             if fixed.density_g_cm3 is not None:
@@ -148,7 +148,7 @@ class MaterialMap:
 class _Layers:
     """The labelmaps of a segmentation on the CT's grid: as they are where the grids agree, else resampled once."""
 
-    def __init__(self, node: Any, local_from_ijk: FloatArray, shape: tuple[int, ...]) -> None:
+    def __init__(self, node: Any, local_from_ijk: FloatArray, shape: tuple[int, int, int]) -> None:
         self._segmentation = node.GetSegmentation()
         self._local_from_ijk = local_from_ijk
         self._shape = shape

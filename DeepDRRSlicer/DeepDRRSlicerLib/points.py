@@ -57,4 +57,5 @@ def show_points(markups: Any, image_node: Any, markers: Any | None = None, view_
 
 def _on_detector(pixels: FloatArray, width: int, height: int) -> npt.NDArray[np.bool_]:
     u, v = pixels.T
-    return (u >= -0.5) & (u <= width - 0.5) & (v >= -0.5) & (v <= height - 0.5)
+    inside: npt.NDArray[np.bool_] = (u >= -0.5) & (u <= width - 0.5) & (v >= -0.5) & (v <= height - 0.5)
+    return inside

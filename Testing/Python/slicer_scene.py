@@ -1,4 +1,4 @@
-"""A MRML scene as Slicer's core gives it, without Slicer, Qt or a display; tests that need it are skipped without it."""
+"""A MRML scene of Slicer's core, without Slicer, Qt or a display; tests that need it are skipped without it."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from slicer_scene import add_transform, make_scene
 from slicer.util import arrayFromTransformMatrix, updateTransformMatrixFromArray
+from slicer_scene import add_transform, make_scene
 
 from DeepDRRLogic.affine import rigid, rotation
 from DeepDRRLogic.carm import CArm

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import slicer
-from slicer_scene import add_ct, add_transform, make_scene
 from slicer.util import arrayFromVolume, vtkMatrixFromArray
+from slicer_scene import add_ct, add_transform, make_scene
 
 from DeepDRRLogic.affine import apply, rigid, rotation
 from DeepDRRLogic.image import XRayImage
@@ -56,9 +56,7 @@ def shadow_centre(values: np.ndarray) -> np.ndarray:
     return np.array([(u * weights).sum(), (v * weights).sum()]) / weights.sum()
 
 
-@pytest.mark.parametrize(
-    "axes", [np.eye(3), OBLIQUE, OBLIQUE @ LEFT_HANDED], ids=["straight", "oblique", "left-handed"]
-)
+@pytest.mark.parametrize("axes", [np.eye(3), OBLIQUE, OBLIQUE @ LEFT_HANDED], ids=["straight", "oblique", "left"])
 @pytest.mark.parametrize("how", ["plain", "parented", "hardened", "scaled"])
 @pytest.mark.parametrize("angles", [(0, 0), (40, -25), (170, 10)])
 def test_a_ball_is_seen_where_its_centre_is_projected(scene, logic, axes, how, angles):
@@ -70,7 +68,10 @@ def test_a_ball_is_seen_where_its_centre_is_projected(scene, logic, axes, how, a
         ct.HardenTransform()
     ball = apply(motion, BALL_MM)
     arm = small_arm(
-        logic, primary_angle_deg=angles[0], secondary_angle_deg=angles[1], isocenter_ras_mm=tuple(ball + [8, 5, -6])
+        logic,
+        primary_angle_deg=angles[0],
+        secondary_angle_deg=angles[1],
+        isocenter_ras_mm=tuple(ball + np.array([8, 5, -6])),
     )
     image = logic.render(ct, None, arm, QUIET)
     np.testing.assert_allclose(shadow_centre(arrayFromVolume(image)[0]), logic.projectPoints(ball, arm)[0], atol=0.25)

@@ -6,8 +6,8 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from slicer_scene import Clock, add_ct, add_transform, body_hu, edited, layer_of, make_scene
 from slicer.util import arrayFromVolume, arrayFromVolumeModified, vtkMatrixFromArray
+from slicer_scene import Clock, add_ct, add_transform, body_hu, edited, layer_of, make_scene
 
 from DeepDRRSlicerLib.live import LiveSession
 from DeepDRRSlicerLib.preview_size import FRAME_S, WIDTHS, PreviewSize

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from slicer_scene import add_ct, add_segment, add_transform, body_hu, edited, layer_of, make_scene
 from slicer.util import arrayFromVolume
+from slicer_scene import add_ct, add_segment, add_transform, body_hu, edited, layer_of, make_scene
 
 from DeepDRRLogic.affine import rigid, rotation
 from DeepDRRLogic.materials import material

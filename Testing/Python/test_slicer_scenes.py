@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from slicer_scene import MODULE, add_ct, body_hu, layer_of, make_scene
 from slicer.util import arrayFromVolume
+from slicer_scene import MODULE, add_ct, body_hu, layer_of, make_scene
 
 from DeepDRRSlicerLib import dependencies
 from DeepDRRSlicerLib.background import SegmentationJob
