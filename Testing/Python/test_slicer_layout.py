@@ -168,6 +168,26 @@ def test_scrolling_and_jumping_do_not_lose_the_picture(scene, a_view):
     assert shown(a_view, (0, 0), camera) == pytest.approx(before)
 
 
+DISTURBANCES = {
+    "scroll": lambda node: node.SetSliceOffset(node.GetSliceOffset() + 40.0),
+    "jump": lambda node: node.JumpSliceByCentering(0.0, 0.0, 0.0),
+    "turn": lambda node: node.SetOrientationToSagittal(),
+}
+
+
+@pytest.mark.parametrize("disturb", DISTURBANCES.values(), ids=DISTURBANCES.keys())
+def test_after_a_single_disturbance_what_is_drawn_is_the_detectors_plane(scene, a_view, disturb):
+    camera = a_camera(-30, 15)
+    a_view.show(an_image(scene, camera))
+    node = a_view.slice_node
+    disturb(node)
+    for to_ras, to_slice in ((node.GetXYToRAS(), node.GetXYToSlice()), (node.GetUVWToRAS(), node.GetUVWToSlice())):
+        drawn = slicer.util.arrayFromVTKMatrix(to_ras)
+        ras_from_slice = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
+        assert drawn == pytest.approx(ras_from_slice @ slicer.util.arrayFromVTKMatrix(to_slice))
+    assert shown(a_view, (0, 0), camera)[2] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_a_picture_under_a_transform_is_followed(scene, a_view):
     camera = a_camera(20, 0)
     node = an_image(scene, camera)
