@@ -11,9 +11,24 @@ if TYPE_CHECKING:
 XRAY = "XRay"
 SECOND_XRAY = "XRay2"
 
-# Views of one group follow each other's zoom, pan and slice; an X-ray must follow nothing.
-XRAY_VIEW_GROUP = 54
-SECOND_XRAY_VIEW_GROUP = 55
+
+@dataclass(frozen=True)
+class SliceViewStyle:
+    """How a slice view is set up when it is made.
+
+    group: views of one group follow each other's zoom, pan and slice; an X-ray must follow nothing.
+    """
+
+    orientation: str
+    label: str
+    color: str
+    group: int = 0
+
+
+XRAY_VIEWS = {
+    XRAY: SliceViewStyle("Coronal", "X", "#00808F", group=54),
+    SECOND_XRAY: SliceViewStyle("Sagittal", "X2", "#7A5AA6", group=55),
+}
 
 
 @dataclass(frozen=True)
@@ -32,8 +47,13 @@ def _split(direction: str, *items: tuple[int, str]) -> str:
     return f'<layout type="{direction}" split="true">{inside}</layout>'
 
 
-def _slice_view(tag: str, orientation: str, label: str, color: str, group: int = 0) -> str:
-    properties = {"orientation": orientation, "viewlabel": label, "viewcolor": color, "viewgroup": group}
+def _slice_view(tag: str, style: SliceViewStyle) -> str:
+    properties = {
+        "orientation": style.orientation,
+        "viewlabel": style.label,
+        "viewcolor": style.color,
+        "viewgroup": style.group,
+    }
     inside = "".join(
         f'<property name="{name}" action="default">{value}</property>' for name, value in properties.items()
     )
@@ -43,11 +63,10 @@ def _slice_view(tag: str, orientation: str, label: str, color: str, group: int =
 _THREE_D = (
     '<view class="vtkMRMLViewNode" singletontag="1"><property name="viewlabel" action="default">1</property></view>'
 )
-_XRAY_VIEW = _slice_view(XRAY, "Coronal", "X", "#00808F", XRAY_VIEW_GROUP)
-_SECOND_XRAY_VIEW = _slice_view(SECOND_XRAY, "Sagittal", "X2", "#7A5AA6", SECOND_XRAY_VIEW_GROUP)
-_AXIAL = _slice_view("Red", "Axial", "R", "#F34A33")
-_CORONAL = _slice_view("Green", "Coronal", "G", "#6EB04B")
-_SAGITTAL = _slice_view("Yellow", "Sagittal", "Y", "#EDD54C")
+_XRAY_VIEW, _SECOND_XRAY_VIEW = (_slice_view(tag, style) for tag, style in XRAY_VIEWS.items())
+_AXIAL = _slice_view("Red", SliceViewStyle("Axial", "R", "#F34A33"))
+_CORONAL = _slice_view("Green", SliceViewStyle("Coronal", "G", "#6EB04B"))
+_SAGITTAL = _slice_view("Yellow", SliceViewStyle("Sagittal", "Y", "#EDD54C"))
 _CT_ROW = _split("horizontal", (333, _AXIAL), (333, _CORONAL), (333, _SAGITTAL))
 
 LAYOUTS = (

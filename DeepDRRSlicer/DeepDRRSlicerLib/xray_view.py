@@ -9,12 +9,10 @@ import numpy.typing as npt
 import slicer
 import vtk
 
-from .layout import SECOND_XRAY, SECOND_XRAY_VIEW_GROUP, XRAY, XRAY_VIEW_GROUP
+from .layout import XRAY, XRAY_VIEWS
 from .mrml import ras_from_ijk, world_from_parent
 
 FloatArray = npt.NDArray[np.float64]
-
-_VIEW_GROUPS = {XRAY: XRAY_VIEW_GROUP, SECOND_XRAY: SECOND_XRAY_VIEW_GROUP}
 
 # A picture in the 3D view is small on the screen; its texture is made anew for every frame.
 _LARGEST_TEXTURE = 512
@@ -54,8 +52,8 @@ class XRayView:
 
     def __init__(self, scene: Any, tag: str = XRAY) -> None:
         """tag: "XRay" or "XRay2", the singleton tags of the layouts' X-ray views."""
-        if tag not in _VIEW_GROUPS:
-            raise ValueError(f"There is no X-ray view {tag!r}. Choose one of: {', '.join(_VIEW_GROUPS)}.")
+        if tag not in XRAY_VIEWS:
+            raise ValueError(f"There is no X-ray view {tag!r}. Choose one of: {', '.join(XRAY_VIEWS)}.")
         self._scene = scene
         self._tag = tag
         self._image: Any = None
@@ -130,6 +128,7 @@ class XRayView:
 
     @on_detector.setter
     def on_detector(self, shown: bool) -> None:
+        self.slice_node.SetSliceEdgeVisibility3D(False)
         self.slice_node.SetSliceVisible(shown)
 
     def close(self) -> None:
@@ -195,8 +194,10 @@ class XRayView:
         node.SetLayoutName(self._tag)
         node.SetName(self._tag)
         if class_name == "vtkMRMLSliceNode":
-            node.SetViewGroup(_VIEW_GROUPS[self._tag])
-            node.SetSliceEdgeVisibility3D(False)
+            style = XRAY_VIEWS[self._tag]
+            node.SetViewGroup(style.group)
+            node.SetLayoutLabel(style.label)
+            node.SetLayoutColor(*(int(style.color[n : n + 2], 16) / 255 for n in (1, 3, 5)))
         return self._scene.AddNode(node)
 
 

@@ -224,6 +224,7 @@ def test_the_picture_lies_whole_on_the_detector_in_3d(scene, a_view):
     a_view.show(node)
     assert not a_view.on_detector
     a_view.on_detector = True
+    assert not a_view.slice_node.GetSliceEdgeVisibility3D()
     a_view.slice_node.SetFieldOfView(30.0, 20.0, 1.0)
     assert a_view.slice_node.GetSliceVisible()
     assert a_view.slice_node.GetUVWExtents()[:2] == pytest.approx(size_mm(node))
@@ -291,4 +292,16 @@ def test_slicers_layout_logic_makes_the_views_of_each_layout(scene, each):
     shown = [views.GetItemAsObject(n).GetLayoutName() for n in range(views.GetNumberOfItems())]
     assert sorted(shown) == sorted(wanted)
     assert len(set(wanted)) == len(wanted)
-    assert XRayView(scene).slice_node.GetViewGroup() == layout.XRAY_VIEW_GROUP
+    view, style = scene.GetSingletonNode("XRay", "vtkMRMLSliceNode"), layout.XRAY_VIEWS["XRay"]
+    assert (view.GetViewGroup(), view.GetLayoutLabel()) == (style.group, style.label)
+
+
+def test_the_view_looks_the_same_whether_the_layout_or_we_made_its_node(scene, a_view):
+    logic = slicer.vtkMRMLLayoutLogic()
+    other = a_scene()
+    logic.SetMRMLScene(other)
+    layout.show_layout(logic.GetLayoutNode(), "workplace")
+    theirs, ours = other.GetSingletonNode("XRay", "vtkMRMLSliceNode"), a_view.slice_node
+    for property_name in ("ViewGroup", "LayoutLabel", "LayoutName", "Name", "SingletonTag"):
+        assert getattr(ours, f"Get{property_name}")() == getattr(theirs, f"Get{property_name}")(), property_name
+    assert ours.GetLayoutColor() == pytest.approx(theirs.GetLayoutColor(), abs=1e-6)
