@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from .cancellation import SegmentationCancelled
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SegmentationCancelled",
     "read_segmentation",
+    "reports_progress",
     "segment",
     "segment_by_thresholds",
     "segmentation_methods",
@@ -39,6 +41,14 @@ def segmentation_methods() -> tuple[str, ...]:
 def networks_installed() -> bool:
     """Whether PyTorch and safetensors are there; neither is imported."""
     return find_spec("torch") is not None and find_spec("safetensors") is not None
+
+
+def reports_progress(method: str) -> bool:
+    """Whether the method takes `progress`, being slow enough to need it; False for an unknown one."""
+    if method not in _METHODS:
+        return False
+    module, function = _METHODS[method]
+    return "progress" in signature(getattr(import_module(f"{__name__}.{module}"), function)).parameters
 
 
 def segment(ct: CTVolume, method: str = "auto", **options: Any) -> MaterialLabels:

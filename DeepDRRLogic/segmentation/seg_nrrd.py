@@ -7,12 +7,9 @@ an opaque box.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +19,7 @@ import numpy.typing as npt
 from ..materials import Material, material, material_names
 from ..volume_io import image_of, ras_from_ijk_of, write_image
 from ..voxels import AIR
+from .terminology import terminology_entry
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -156,7 +154,7 @@ def _material_of(segment: _Segment, known: Mapping[str, Material], source: Path)
 
 
 def _fields(its: Material, n: int, extent: str) -> dict[str, str]:
-    tags = {"TerminologyEntry": _terminology_entry(its.name), MATERIAL_TAG: its.name}
+    tags = {"TerminologyEntry": terminology_entry(its.name), MATERIAL_TAG: its.name}
     return {
         "ID": f"DeepDRR_{its.name}",
         "Name": its.name.replace("_", " ").capitalize(),
@@ -179,18 +177,3 @@ def _extent(inside: npt.NDArray[np.bool_]) -> str:
         occupied = np.flatnonzero(inside.any(axis=others))
         ends += [int(occupied[0]), int(occupied[-1])]
     return " ".join(map(str, ends))
-
-
-@lru_cache(maxsize=1)
-def _terminology() -> dict[str, Any]:
-    text = files("DeepDRRLogic").joinpath("data", "terminology.json").read_text(encoding="utf-8")
-    table: dict[str, Any] = json.loads(text)
-    return table
-
-
-def _terminology_entry(name: str) -> str:
-    """Context, category, type and region as Slicer stores them, parts separated by ~, codes by ^."""
-    table = _terminology()
-    category, kind = table["materials"].get(name, table["other"])
-    codes = ("^".join(("SCT", *table["codes"][key])) for key in (category, kind))
-    return "~".join([table["context"], *codes, "^^", table["anatomic_context"], "^^", "^^"])

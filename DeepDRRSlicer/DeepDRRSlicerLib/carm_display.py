@@ -1,0 +1,160 @@
+"""The C-arm to look at and to take hold of: model nodes under its joints, and one interaction handle per joint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import slicer
+from slicer.util import NodeModify
+
+from . import carm_model
+from .carm_dimensions import Dimensions
+from .carm_nodes import JOINTS, CArmNodes
+from .mrml import in_scene, set_attribute, set_parent_from_node
+
+PART = "DeepDRR.Part"
+GROUP = "DeepDRR.Group"
+SHAPE = "DeepDRR.Shape"
+BEAM_PARTS = ("beam", "beam_edges", "central_ray")
+_GANTRY_GROUP = "orbital"
+
+_TURNS = {"wigwag": (False, True, False), "primary": (False, False, True), "secondary": (True, False, False)}
+
+
+def update_model(carm: CArmNodes) -> None:
+    """Make the C-arm's model nodes, or bring those there are up to date with its dimensions and position."""
+    dimensions = _dimensions(carm)
+    shape = repr(dimensions)
+    nodes = {node.GetAttribute(PART): node for node in _parts(carm)}
+    if not nodes or carm.root.GetAttribute(SHAPE) != shape:
+        parts = carm_model.build_parts(dimensions)
+        for name in nodes.keys() - parts.keys():
+            carm.scene.RemoveNode(nodes[name])
+        for name, part in parts.items():
+            _update_part(carm, nodes.get(name), name, part)
+        set_attribute(carm.root, SHAPE, shape)
+    update_pose(carm)
+
+
+def update_pose(carm: CArmNodes) -> None:
+    """Bring the stand to where the gantry needs it; the gantry itself hangs on the joints."""
+    matrices = carm_model.group_matrices(_dimensions(carm), carm.ras_from_gantry())
+    for group, node in _groups(carm).items():
+        if group in matrices:
+            set_parent_from_node(node, matrices[group])
+
+
+def setup_handles(carm: CArmNodes, view_node_ids: Sequence[str] = ()) -> None:
+    """One handle per joint: arrows on the whole arm and its lift, a ring on each turning joint.
+
+    The roll has none. Rings are grown from the inside out, so that each can be taken hold of.
+    """
+    for joint in JOINTS[:-1]:
+        node = carm.node(joint)
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        turns = _TURNS.get(joint, (False, False, False))
+        moves = {"root": (True, True, True), "lift": (False, True, False)}.get(joint, (False, False, False))
+        with NodeModify(display):
+            display.SetEditorScalingEnabled(False)
+            display.SetEditorRotationEnabled(any(turns))
+            display.SetEditorTranslationEnabled(any(moves))
+            display.SetRotationHandleComponentVisibility3D(*turns, False)
+            display.SetTranslationHandleComponentVisibility3D(*moves, False)
+            display.SetScaleHandleComponentVisibility3D(False, False, False, False)
+            display.SetEditorSliceIntersectionVisibility(False)
+            display.SetVisibility2D(False)
+            display.SetVisibility3D(False)
+            display.RemoveAllViewNodeIDs()
+            for view in view_node_ids:
+                display.AddViewNodeID(view)
+
+
+def handle_displays(carm: CArmNodes) -> list[Any]:
+    """The display nodes of the joints' handles."""
+    found = (carm.node(joint).GetDisplayNode() for joint in JOINTS[:-1])
+    return [display for display in found if display is not None]
+
+
+def set_handles_shown(carm: CArmNodes, shown: bool) -> None:
+    """Show or hide all handles."""
+    if shown and not handle_displays(carm):
+        setup_handles(carm)
+    for display in handle_displays(carm):
+        with NodeModify(display):
+            display.SetEditorVisibility(shown)
+            display.SetEditorVisibility3D(shown)
+
+
+def are_handles_shown(carm: CArmNodes) -> bool:
+    """Whether any handle can be taken hold of."""
+    return any(display.GetEditorVisibility() and display.GetEditorVisibility3D() for display in handle_displays(carm))
+
+
+def set_parts_shown(carm: CArmNodes, shown: bool, *, beam: bool) -> None:
+    """Show or hide the beam with its central ray, or everything else."""
+    for node in _parts(carm):
+        if (node.GetAttribute(PART) in BEAM_PARTS) == beam and node.GetDisplayNode() is not None:
+            node.GetDisplayNode().SetVisibility(shown)
+
+
+def are_parts_shown(carm: CArmNodes, *, beam: bool) -> bool:
+    """Whether any of those parts is shown."""
+    displays = [node.GetDisplayNode() for node in _parts(carm) if (node.GetAttribute(PART) in BEAM_PARTS) == beam]
+    return any(display is not None and display.GetVisibility() for display in displays)
+
+
+def _dimensions(carm: CArmNodes) -> Dimensions:
+    arm = carm.arm().at(name=carm.preset or carm.name)
+    return Dimensions.of(arm, stand=None if carm.stand == "auto" else carm.stand)
+
+
+def _parts(carm: CArmNodes) -> list[Any]:
+    return _references(carm, "DeepDRR.part")
+
+
+def _groups(carm: CArmNodes) -> dict[str, Any]:
+    return {node.GetAttribute(GROUP): node for node in _references(carm, "DeepDRR.group")}
+
+
+def _references(carm: CArmNodes, role: str) -> list[Any]:
+    root = carm.root
+    nodes = [root.GetNthNodeReference(role, n) for n in range(root.GetNumberOfNodeReferences(role))]
+    return [node for node in nodes if in_scene(node)]
+
+
+def _update_part(carm: CArmNodes, node: Any | None, name: str, part: Any) -> None:
+    if node is None:
+        node = carm.scene.AddNewNodeByClass("vtkMRMLModelNode", f"{carm.name} {name.replace('_', ' ')}")
+        node.SetHideFromEditors(True)
+        node.SetSelectable(False)
+        node.SetAttribute(PART, name)
+        carm.root.AddNodeReferenceID("DeepDRR.part", node.GetID())
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        with NodeModify(display):
+            display.SetColor(*part.finish.color)
+            display.SetOpacity(part.finish.opacity)
+            display.SetSpecular(part.finish.specular)
+            display.SetPower(part.finish.power)
+            display.SetAmbient(part.finish.ambient)
+            display.SetVisibility2D(False)
+    node.SetAndObserveMesh(part.poly_data)
+    node.SetAndObserveTransformNodeID(_transform_of(carm, part.group).GetID())
+
+
+def _transform_of(carm: CArmNodes, group: str) -> Any:
+    """The transform that a group of parts hangs under: the last joint, or one that follows the stand."""
+    if group == _GANTRY_GROUP:
+        return carm.node("roll")
+    known = _groups(carm)
+    if group not in known:
+        node: Any = slicer.vtkMRMLLinearTransformNode()
+        node.SetName(f"{carm.name} {group}")
+        node.SetHideFromEditors(True)
+        node.SetAttribute(GROUP, group)
+        node = carm.scene.AddNode(node)
+        carm.root.AddNodeReferenceID("DeepDRR.group", node.GetID())
+        return node
+    return known[group]

@@ -1,0 +1,60 @@
+"""Watches a C-arm: every way to move it ends in one and the same state, and is told once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+import vtk
+
+from . import kinematics
+from .carm_nodes import JOINTS, STATE, CArmNodes
+from .mrml import parent_from_node, set_parent_from_node, world_from_node
+
+
+class CArmObserver:
+    """Keeps what handles do on the joints' degrees of freedom, and calls `on_change` when the C-arm has changed.
+
+    All transforms are observed before any child is told, so `on_change` always sees a C-arm whose joints are straight.
+    Straightening sets a transform, which is an event again: while it lasts events are left aside, and a joint that is
+    straight is never set.
+    """
+
+    def __init__(self, carm: CArmNodes, on_change: Callable[[], None]) -> None:
+        self.carm = carm
+        self._on_change = on_change
+        self._busy = False
+        self._state = self._now()
+        self._observed: list[tuple[Any, int]] = []
+        moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+        for joint in JOINTS:
+            node = carm.node(joint)
+            self._observed.append((node, node.AddObserver(moved, self._changed, 1.0)))
+        self._observed.append((carm.root, carm.root.AddObserver(vtk.vtkCommand.ModifiedEvent, self._changed)))
+
+    def close(self) -> None:
+        """Watch no longer."""
+        for node, tag in self._observed:
+            node.RemoveObserver(tag)
+        self._observed = []
+
+    def _changed(self, *_: object) -> None:
+        if self._busy or not self._observed or not self.carm.is_valid() or self._now() == self._state:
+            return
+        self._busy = True
+        try:
+            for joint in JOINTS:
+                node = self.carm.node(joint)
+                set_parent_from_node(node, kinematics.straightened(joint, parent_from_node(node)))
+            self.carm.remember_angles()
+        finally:
+            self._busy = False
+            self._state = self._now()
+        self._on_change()
+
+    def _now(self) -> tuple[Any, ...]:
+        """All that makes up the C-arm: one change comes as several events, and only the first finds it new."""
+        root = self.carm.root
+        matrices = [parent_from_node(self.carm.node(joint)).tobytes() for joint in JOINTS]
+        return (*matrices, world_from_node(root).tobytes(), *(root.GetAttribute(name) for name in STATE))

@@ -1,0 +1,86 @@
+"""A volume node as a CT: its Hounsfield units, where it lies, and in one line whether it will do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from slicer.util import arrayFromVolume, updateVolumeFromArray, vtkMatrixFromArray
+
+from DeepDRRLogic.affine import FloatArray
+from DeepDRRLogic.volume import CTVolume
+
+from .mrml import ras_from_ijk, scene_or_default, world_from_parent
+
+_NOT_CT = ("vtkMRMLLabelMapVolumeNode", "vtkMRMLVectorVolumeNode", "vtkMRMLDiffusionTensorVolumeNode")
+
+
+def ct_volume(volume: Any | None) -> CTVolume:
+    """The CT of a volume node in the node's own coordinates, without its parent transforms.
+
+    Raises ValueError for no volume, an empty one, a label map or colour volume, and what cannot be Hounsfield units.
+    """
+    if volume is None:
+        raise ValueError("No CT chosen: load one, or take a sample.")
+    if any(volume.IsA(kind) for kind in _NOT_CT):
+        raise ValueError(f"{volume.GetName()} is a {volume.GetNodeTagName()}, not a CT: choose a scalar volume.")
+    image = volume.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
+        raise ValueError(f"{volume.GetName()} is empty: load a CT into it, or choose another.")
+    return CTVolume.from_array(arrayFromVolume(volume), ras_from_ijk(volume), volume.GetName())
+
+
+def ras_from_local(volume: Any) -> FloatArray:
+    """What the parent transforms do to the volume, (4, 4); ValueError where they bend it."""
+    return world_from_parent(volume)
+
+
+def center_ras(volume: Any) -> tuple[float, float, float]:
+    """The middle of a volume in the world, RAS mm."""
+    i, j, k = volume.GetImageData().GetDimensions()
+    middle = ras_from_local(volume) @ ras_from_ijk(volume) @ [(i - 1) / 2, (j - 1) / 2, (k - 1) / 2, 1.0]
+    x, y, z = middle[:3].tolist()
+    return x, y, z
+
+
+def verdict(volume: Any | None) -> str:
+    """One line for people: size, spacing, and "HU ok" or what is wrong. Never raises."""
+    try:
+        ct = ct_volume(volume)
+        ras_from_local(volume)
+    except ValueError as error:
+        return str(error)
+    info = ct.info()
+    size = "×".join(map(str, info.size))
+    spacing = "×".join(f"{step:.2f}" for step in info.spacing_mm)
+    trouble = "; ".join(info.warnings)
+    return f"{size}, {spacing} mm, {trouble or 'HU ok'}"
+
+
+def content_key(volume: Any) -> tuple[str, int, int, tuple[float, ...]]:
+    """What changes when the CT's values or its place change, its parent transforms left out."""
+    image = volume.GetImageData()
+    scalars = image.GetPointData().GetScalars()
+    return volume.GetID(), image.GetMTime(), scalars.GetMTime(), tuple(ras_from_ijk(volume).ravel().tolist())
+
+
+def volume_node(scene: Any, ct: CTVolume) -> Any:
+    """Add a CT to the scene, with a display window for soft tissue and bone."""
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", ct.name)
+    updateVolumeFromArray(node, np.ascontiguousarray(ct.hu))
+    node.SetIJKToRASMatrix(vtkMatrixFromArray(ct.ras_from_ijk))
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevel(500.0, 50.0)
+    return node
+
+
+def phantom_node(scene: Any | None = None, region: str = "torso", spacing_mm: float = 1.5) -> Any:
+    """Add the embedded phantom as a CT: computed, not downloaded."""
+    from DeepDRRLogic.phantom import phantom
+
+    node = volume_node(scene_or_default(scene), phantom(spacing_mm=spacing_mm, region=region).ct)
+    node.SetName(f"Phantom {region}")
+    return node

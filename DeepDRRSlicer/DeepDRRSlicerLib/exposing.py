@@ -1,0 +1,56 @@
+"""One exposure: patient, C-arm and technique to an X-ray image. No scene is touched, so any thread may do it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from DeepDRRLogic.geometry import Camera
+
+from .technique import Technique, photons_per_pixel, tuned
+
+if TYPE_CHECKING:
+    from DeepDRRLogic.carm import CArm
+    from DeepDRRLogic.image import XRayImage
+
+    from .patient import Patient, Quality
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """All that an exposure needs, taken from the scene in one moment.
+
+    camera: in the world, of all the detector's pixels. local_camera: the same in the patient's own coordinates.
+    """
+
+    patient: Patient
+    camera: Camera
+    local_camera: Camera
+    technique: Technique
+    metadata: dict[str, Any]
+
+
+def prepare(patient: Patient, camera: Camera, technique: Technique, arm: CArm | None = None) -> Exposure:
+    """Take from the scene what an exposure needs; the patient must be up to date."""
+    metadata: dict[str, Any] = {"ct": patient.volume_node.GetName()}
+    if patient.segmentation_node is not None:
+        metadata["segmentation"] = patient.segmentation_node.GetName()
+    if arm is not None:
+        metadata["carm"] = asdict(arm)
+    return Exposure(patient, camera, patient.local_camera(camera), technique, metadata)
+
+
+def expose(
+    exposure: Exposure, quality: Quality = "full", width: int | None = None, *, scatter: bool = True
+) -> XRayImage:
+    """Make the image; with `width` in fewer, larger pixels, which gather as many more photons."""
+    camera, local = exposure.camera, exposure.local_camera
+    technique = exposure.technique if scatter else replace(exposure.technique, scatter="")
+    photons = photons_per_pixel(technique, camera)
+    if width is not None and width < camera.width:
+        height = max(1, round(width * camera.height / camera.width))
+        photons *= camera.width * camera.height / (width * height)
+        camera, local = camera.resampled(width, height), local.resampled(width, height)
+    simulator = tuned(exposure.patient.simulator(quality, technique.device), technique, camera, photons)
+    image = simulator(local, technique.seed, exposure.metadata)
+    return image if local is camera else replace(image, camera=camera)

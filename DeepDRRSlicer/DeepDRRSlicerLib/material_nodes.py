@@ -1,0 +1,227 @@
+"""Segments as materials: what each segment is made of, kept in its tags, never in its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import slicer
+import vtk
+from slicer.util import NodeModify, vtkMatrixFromArray
+from vtkmodules.util.numpy_support import numpy_to_vtk
+
+from DeepDRRLogic.materials import Material, material, material_names
+from DeepDRRLogic.segmentation.seg_nrrd import MATERIAL_TAG
+from DeepDRRLogic.segmentation.terminology import terminology_entry, terminology_material
+from DeepDRRLogic.volume import MaterialLabels
+
+from .mrml import ras_from_ijk, scene_or_default
+
+TAG_MATERIAL = MATERIAL_TAG
+TAG_DENSITY = "DeepDRR.Density"
+TAG_ENABLED = "DeepDRR.Enabled"
+TAG_PRIORITY = "DeepDRR.Priority"
+
+DEFAULT_MATERIAL = "soft_tissue"
+_FROM_CT = "ct"
+# What a plain CT shows as it is. Metal streaks and clips there, and a painted contrast agent was never in it.
+_SEEN_BY_CT = frozenset(
+    ("air", "soft_tissue", "bone", "cortical_bone", "trabecular_bone", "adipose", "muscle", "lung", "water", "blood")
+)
+_LABELMAP = "Binary labelmap"
+_CLOSED_SURFACE = "Closed surface"
+_OPACITY_3D = {"air": 0.0, "soft_tissue": 0.12}
+
+
+@dataclass(frozen=True)
+class SegmentMaterial:
+    """A segment as the simulator takes it.
+
+    density_g_cm3: None where the density comes from the CT's values. priority: where segments overlap the higher
+    wins, among equals the later. A segment that is not enabled is cut out of the patient: nothing is there, unless
+    another segment lies over it.
+    """
+
+    segment_id: str
+    name: str
+    material: str
+    density_g_cm3: float | None
+    enabled: bool
+    priority: int
+    color: tuple[float, float, float]
+
+
+def segment_materials(segmentation_node: Any) -> list[SegmentMaterial]:
+    """The segments of a segmentation in its own order."""
+    return [_read(segment_id, segment) for segment_id, segment in _segments(segmentation_node)]
+
+
+def set_material(
+    segmentation_node: Any,
+    segment_id: str,
+    *,
+    material: str | None = None,
+    density_g_cm3: float | Literal["ct", "default"] | None = None,
+    enabled: bool | None = None,
+    priority: int | None = None,
+) -> None:
+    """Say what a segment is made of; what is None stays.
+
+    `density_g_cm3` is a number, "ct" for the density that the CT's values stand for, or "default" for what is usual
+    for the material. Raises ValueError for an unknown segment or material, and a density that cannot be.
+    """
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    if segment is None:
+        raise ValueError(f"{segmentation_node.GetName()} has no segment {segment_id!r}.")
+    tags: dict[str, str] = {}
+    if material is not None:
+        tags[TAG_MATERIAL] = _known(material)
+    if density_g_cm3 is not None:
+        tags[TAG_DENSITY] = "" if density_g_cm3 == "default" else _density_text(density_g_cm3)
+    if enabled is not None:
+        tags[TAG_ENABLED] = "1" if enabled else "0"
+    if priority is not None:
+        tags[TAG_PRIORITY] = str(int(priority))
+    for name, value in tags.items():
+        if _tag(segment, name) != value:
+            segment.SetTag(name, value)
+
+
+def material_choices() -> list[tuple[str, str]]:
+    """Name and title of every material that a segment can be made of."""
+    return [(name, material(name).title or name) for name in material_names()]
+
+
+def has_ct_density(material_name: str) -> bool:
+    """Whether a material usually has the density that the CT's values stand for, not its nominal one."""
+    return material_name in _SEEN_BY_CT
+
+
+def segmentation_from_labels(
+    labels: MaterialLabels, volume: Any, segmentation_node: Any | None = None, scene: Any | None = None
+) -> Any:
+    """Labels on a CT's grid as segments, one per material, beside the CT in the subject hierarchy.
+
+    An existing segmentation keeps the segments that a person added; those of an earlier run are replaced.
+    """
+    scene = volume.GetScene() or scene_or_default(scene)
+    node = segmentation_node
+    if node is None:
+        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} materials")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    image = _oriented_image(labels.labels + np.uint8(1), ras_from_ijk(volume))
+    segmentation = node.GetSegmentation()
+    with NodeModify(node):
+        segmentation.SetSourceRepresentationName(_LABELMAP)
+        for segment_id in [i for i, _ in _segments(node) if i.startswith("DeepDRR_")]:
+            segmentation.RemoveSegment(segment_id)
+        first = segmentation.GetNthSegmentID(0) if segmentation.GetNumberOfSegments() else ""
+        for label, its in enumerate(labels.materials):
+            segmentation.AddSegment(_segment(its, label + 1, image), f"DeepDRR_{its.name}", first)
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    with NodeModify(display):
+        for its in labels.materials:
+            opacity = _OPACITY_3D.get(its.name, 1.0)
+            display.SetSegmentVisibility3D(f"DeepDRR_{its.name}", opacity > 0.0)
+            display.SetSegmentVisibility(f"DeepDRR_{its.name}", opacity > 0.0)
+            display.SetSegmentOpacity3D(f"DeepDRR_{its.name}", opacity)
+    _put_beside(node, volume)
+    return node
+
+
+def segmentation_of(volume: Any) -> Any | None:
+    """The segmentation whose reference is this CT, the latest if there are several."""
+    nodes = volume.GetScene().GetNodesByClass("vtkMRMLSegmentationNode")
+    nodes.UnRegister(None)
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    found = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    mine = [node for node in found if node.GetNodeReferenceID(role) == volume.GetID()]
+    return mine[-1] if mine else None
+
+
+def _segments(segmentation_node: Any) -> Iterator[tuple[str, Any]]:
+    segmentation = segmentation_node.GetSegmentation()
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment_id = segmentation.GetNthSegmentID(n)
+        yield segment_id, segmentation.GetSegment(segment_id)
+
+
+def _read(segment_id: str, segment: Any) -> SegmentMaterial:
+    name = _material_name(segment)
+    priority = _tag(segment, TAG_PRIORITY)
+    return SegmentMaterial(
+        segment_id=segment_id,
+        name=segment.GetName() or segment_id,
+        material=name,
+        density_g_cm3=_density(_tag(segment, TAG_DENSITY), name),
+        enabled=_tag(segment, TAG_ENABLED) != "0",
+        # An implant or contrast agent displaces the tissue that it was painted over.
+        priority=int(priority) if priority else (0 if has_ct_density(name) else 1),
+        color=tuple(segment.GetColor()),
+    )
+
+
+def _material_name(segment: Any) -> str:
+    tagged = _tag(segment, TAG_MATERIAL)
+    if tagged in material_names():
+        return tagged
+    return terminology_material(segment.GetTerminology() or "") or DEFAULT_MATERIAL
+
+
+def _density(text: str, material_name: str) -> float | None:
+    if text == _FROM_CT or (not text and has_ct_density(material_name)):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return material(material_name).density_g_cm3
+
+
+def _density_text(density: float | str) -> str:
+    if density == _FROM_CT:
+        return _FROM_CT
+    value = float(density)
+    if not 0.0 <= value < 30.0:
+        raise ValueError(f"A density of {value:g} g/cm³ cannot be: give 0 to 30, or take it from the CT.")
+    return repr(value)
+
+
+def _known(name: str) -> str:
+    return material(name).name
+
+
+def _tag(segment: Any, name: str) -> str:
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(name, value) else ""
+
+
+def _segment(its: Material, value: int, image: Any) -> Any:
+    segment = slicer.vtkSegment()
+    segment.SetName(its.name.replace("_", " ").capitalize())
+    segment.SetColor(*(channel / 255 for channel in its.color_rgb))
+    segment.SetLabelValue(value)
+    segment.SetTerminology(terminology_entry(its.name))
+    segment.SetTag(TAG_MATERIAL, its.name)
+    segment.AddRepresentation(_LABELMAP, image)
+    return segment
+
+
+def _oriented_image(values: np.ndarray, ras_from_voxel: np.ndarray) -> Any:
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(*values.shape[::-1])
+    image.GetPointData().SetScalars(numpy_to_vtk(values.ravel(), deep=True, array_type=vtk.VTK_UNSIGNED_CHAR))
+    image.SetImageToWorldMatrix(vtkMatrixFromArray(ras_from_voxel))
+    return image
+
+
+def _put_beside(node: Any, volume: Any) -> None:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
+    if hierarchy is None:
+        return
+    item, beside = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(volume)
+    if item and beside:
+        hierarchy.SetItemParent(item, hierarchy.GetItemParent(beside))

@@ -1,0 +1,85 @@
+"""What the panel remembers: the module's parameter node. Needs Slicer's parameterNodeWrapper; the module imports it.
+
+The C-arm's values are not here: they live in the C-arm's own transforms, of which a scene may have several.
+"""
+
+from typing import Annotated
+
+from slicer import (
+    vtkMRMLLinearTransformNode,
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+)
+from slicer.parameterNodeWrapper import Choice, Default, WithinRange, parameterNodeWrapper, parameterPack
+
+from DeepDRRLogic.segmentation import segmentation_methods
+from DeepDRRLogic.segmentation.thresholds import AIR_MAX_HU, BONE_MIN_HU
+
+from . import technique as plain
+
+PHOTONS, MAS = "photons per pixel", "mAs"
+NO_SCATTER = "none"
+
+
+@parameterPack
+class TechniqueParameters:
+    """How an exposure is made and shown; see technique.Technique."""
+
+    kvp: Annotated[float, WithinRange(40, 150), Default(90)]
+    filtrationAuto: Annotated[bool, Default(True)]
+    aluminiumMm: Annotated[float, WithinRange(0, 50), Default(4)]
+    copperMm: Annotated[float, WithinRange(0, 10), Default(0)]
+    dose: Annotated[str, Choice([PHOTONS, MAS]), Default(PHOTONS)]
+    photonsPerPixel: Annotated[float, WithinRange(1, 1e9), Default(5e5)]
+    mas: Annotated[float, WithinRange(0.001, 10000), Default(2)]
+    detector: Annotated[str, Choice(list(plain.detector_choices())), Default("ideal")]
+    scatter: Annotated[str, Choice([name or NO_SCATTER for name in plain.scatter_choices()]), Default(NO_SCATTER)]
+    noise: Annotated[bool, Default(True)]
+    seed: Annotated[int, WithinRange(0, 2**31 - 1), Default(0)]
+    log: Annotated[bool, Default(True)]
+    bonesDark: Annotated[bool, Default(False)]
+    collimator: Annotated[str, Default("")]
+    window: Annotated[str, Choice(list(plain.window_choices())), Default("auto")]
+    device: Annotated[str, Choice(list(plain.device_choices())), Default("auto")]
+
+
+@parameterNodeWrapper
+class DeepDRRSlicerParameterNode:
+    """The panel's choices; `carm` is the root transform of the C-arm at work."""
+
+    ctVolume: vtkMRMLScalarVolumeNode | None
+    segmentation: vtkMRMLSegmentationNode | None
+    carm: vtkMRMLLinearTransformNode | None
+    xrayImage: vtkMRMLScalarVolumeNode | None
+    landmarks: vtkMRMLMarkupsFiducialNode | None
+    method: Annotated[str, Choice(list(segmentation_methods())), Default("threshold")]
+    airMaxHu: Annotated[float, WithinRange(-1024, 0), Default(AIR_MAX_HU)]
+    boneMinHu: Annotated[float, WithinRange(0, 2000), Default(BONE_MIN_HU)]
+    technique: TechniqueParameters
+    live: Annotated[bool, Default(True)]
+    showPoints: Annotated[bool, Default(False)]
+    sweepStartDeg: Annotated[float, WithinRange(-360, 360), Default(-90)]
+    sweepStopDeg: Annotated[float, WithinRange(-360, 360), Default(90)]
+    sweepFrames: Annotated[int, WithinRange(2, 721), Default(37)]
+
+
+def technique_of(parameters: DeepDRRSlicerParameterNode) -> plain.Technique:
+    """The exposure that the panel describes."""
+    its = parameters.technique
+    return plain.Technique(
+        kvp=its.kvp,
+        aluminium_mm=None if its.filtrationAuto else its.aluminiumMm,
+        copper_mm=its.copperMm,
+        photons_per_pixel=its.photonsPerPixel,
+        mas=its.mas if its.dose == MAS else None,
+        detector=its.detector,
+        scatter="" if its.scatter == NO_SCATTER else its.scatter,
+        noise=its.noise,
+        seed=its.seed,
+        log=its.log,
+        polarity="bones_dark" if its.bonesDark else "bones_bright",
+        collimator=its.collimator.strip(),
+        window=its.window,
+        device=its.device,
+    )

@@ -1,0 +1,42 @@
+"""How many pixels a moving picture may have, learned from how long the last ones took."""
+
+from __future__ import annotations
+
+WIDTHS = (96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024)
+FRAME_S = 0.1
+"""Ten frames per second, all that happens in one included."""
+
+_OTHERS_AT_MOST_S = 0.06
+_ROOM_TO_GROW = 0.55
+_PATIENCE = 3
+
+
+class PreviewSize:
+    """The width of previews: shrinks at once when a frame is late, grows after a few that had time to spare.
+
+    What others need between our frames, above all the 3D view, is left to them, up to 60 ms.
+    """
+
+    def __init__(self, width: int = 320) -> None:
+        self._step = max(n for n, w in enumerate(WIDTHS) if w <= width)
+        self._spare = 0
+
+    @property
+    def width(self) -> int:
+        return WIDTHS[self._step]
+
+    def record(self, own_s: float, interval_s: float | None = None) -> None:
+        """Learn from a frame: what we took, and the time since the frame before where the motion is going on."""
+        others_s = 0.0 if interval_s is None else min(max(interval_s - own_s, 0.0), _OTHERS_AT_MOST_S)
+        allowed_s = FRAME_S - others_s
+        if own_s > allowed_s:
+            # Work grows at least with the width: two steps down where one cannot be enough.
+            self._step = max(self._step - (2 if own_s > 1.6 * allowed_s else 1), 0)
+            self._spare = 0
+        elif own_s < _ROOM_TO_GROW * allowed_s:
+            self._spare += 1
+            if self._spare >= _PATIENCE:
+                self._step = min(self._step + 1, len(WIDTHS) - 1)
+                self._spare = 0
+        else:
+            self._spare = 0

@@ -1,0 +1,230 @@
+"""What the module can do, for the panel, the Python console and scripts alike: nodes and values in, nodes out.
+
+Methods are named as Slicer names them. None needs Qt or the module itself:
+
+    logic = SceneLogic()
+    segmentation = logic.segment(ct)
+    arm = logic.carm(volumeNode=ct)
+    arm.set(primary_angle_deg=30)
+    image = logic.render(ct, segmentation, arm)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from DeepDRRLogic.carm import CArm
+from DeepDRRLogic.segmentation import segment, segmentation_methods
+from DeepDRRLogic.volume import MaterialLabels
+
+from . import carm_display, ct_nodes, exporting, exposing, material_nodes, points, sweeps, xray_nodes
+from .background import SegmentationJob
+from .carm_nodes import CArmNodes
+from .mrml import in_scene, scene_or_default
+from .patient import Patient
+from .technique import Technique
+
+if TYPE_CHECKING:
+    from DeepDRRLogic.image import XRayImage
+
+
+class SceneLogic:
+    """The work of the module on one scene; keeps patients and exposures at hand, but no state that matters."""
+
+    def __init__(self, scene: Any | None = None) -> None:
+        self._scene = scene
+        self._patients: dict[tuple[str, str | None], Patient] = {}
+        self._images: dict[str, XRayImage] = {}
+
+    @property
+    def scene(self) -> Any:
+        return scene_or_default(self._scene)
+
+    def verdict(self, volumeNode: Any | None) -> str:
+        """One line on whether a volume will do as a CT."""
+        return ct_nodes.verdict(volumeNode)
+
+    def segmentationMethods(self) -> tuple[str, ...]:
+        """The methods that `segment` knows."""
+        return segmentation_methods()
+
+    def segment(
+        self, volumeNode: Any, method: str = "threshold", segmentationNode: Any | None = None, **options: Any
+    ) -> Any:
+        """Split a CT into materials: a segmentation node, new or the one given, with a segment per material."""
+        labels = segment(ct_nodes.ct_volume(volumeNode), method, **options)
+        return self.applyLabels(labels, volumeNode, segmentationNode)
+
+    def startSegmentation(self, volumeNode: Any, method: str = "threshold", **options: Any) -> SegmentationJob:
+        """The same in a process of its own: poll the job, then hand it to `finishSegmentation`."""
+        return SegmentationJob(ct_nodes.ct_volume(volumeNode), method, options)
+
+    def finishSegmentation(self, job: SegmentationJob, volumeNode: Any, segmentationNode: Any | None = None) -> Any:
+        """Put the result of a finished job into the scene; ValueError where it failed or was cancelled."""
+        return self.applyLabels(job.labels(), volumeNode, segmentationNode)
+
+    def applyLabels(self, labels: MaterialLabels, volumeNode: Any, segmentationNode: Any | None = None) -> Any:
+        """Labels on a CT's grid as a segmentation node, new or the one given."""
+        return material_nodes.segmentation_from_labels(labels, volumeNode, segmentationNode)
+
+    def carm(
+        self,
+        name: str = "C-arm",
+        preset: str = "mobile_flat_panel",
+        volumeNode: Any | None = None,
+        **fields: Any,
+    ) -> CArmNodes:
+        """The C-arm of that name, or a new one around the middle of a CT; fields as in DeepDRRLogic.CArm are set."""
+        found = next((arm for arm in self.carms() if arm.name == name), None)
+        if found is None:
+            if volumeNode is not None and "isocenter_ras_mm" not in fields:
+                fields["isocenter_ras_mm"] = ct_nodes.center_ras(volumeNode)
+            arm = CArm.preset(preset, on_limit="warn").at(**fields)
+            found = CArmNodes.create(self.scene, name, arm, preset)
+            carm_display.update_model(found)
+        elif fields:
+            found.set(**fields)
+            carm_display.update_model(found)
+        return found
+
+    def carms(self) -> list[CArmNodes]:
+        """Every C-arm in the scene."""
+        return [arm for arm in CArmNodes.all(self.scene) if arm.is_valid()]
+
+    def patient(self, volumeNode: Any, segmentationNode: Any | None = None) -> Patient:
+        """The CT with its materials, up to date; made once, and after an edit brought up to date where it changed."""
+        patient = self.known_patient(volumeNode, segmentationNode)
+        patient.update()
+        return patient
+
+    def known_patient(self, volumeNode: Any, segmentationNode: Any | None = None) -> Patient:
+        """The same as it was when it was last brought up to date."""
+        if volumeNode is None:
+            raise ValueError("No CT chosen: load one, or take a sample.")
+        key = (volumeNode.GetID(), segmentationNode.GetID() if segmentationNode is not None else None)
+        known = self._patients.get(key)
+        if known is None or known.volume_node is not volumeNode or known.segmentation_node is not segmentationNode:
+            # Memory is planned for one patient: another CT takes the place of the one before.
+            self._patients = {key: Patient(volumeNode, segmentationNode)}
+        return self._patients[key]
+
+    def render(
+        self,
+        volumeNode: Any,
+        segmentationNode: Any | None = None,
+        carm: CArmNodes | None = None,
+        technique: Technique | None = None,
+        imageNode: Any | None = None,
+    ) -> Any:
+        """Shoot: an X-ray of full quality, in the image node given, or the C-arm's own.
+
+        Without a segmentation the one that belongs to the CT is taken, or else thresholds; without a C-arm the first
+        of the scene, or a new one around the CT.
+        """
+        if segmentationNode is None and volumeNode is not None:
+            segmentationNode = material_nodes.segmentation_of(volumeNode)
+        carm = carm or next(iter(self.carms()), None) or self.carm(volumeNode=volumeNode)
+        technique = technique or Technique()
+        arm = carm.arm()
+        patient = self.patient(volumeNode, segmentationNode)
+        image = exposing.expose(exposing.prepare(patient, arm.camera(), technique, arm))
+        node = self.imageOf(carm) if imageNode is None else imageNode
+        self.show(node, image, patient, carm, technique)
+        return node
+
+    def show(self, imageNode: Any, image: XRayImage, patient: Patient, carm: CArmNodes, technique: Technique) -> None:
+        """Put an exposure into its node, with all that is needed to make it again."""
+        xray_nodes.show_image(imageNode, image, technique, carm.arm())
+        for role, node in (
+            (xray_nodes.CT_ROLE, patient.volume_node),
+            (xray_nodes.SEGMENTATION_ROLE, patient.segmentation_node),
+            (xray_nodes.CARM_ROLE, carm.root),
+        ):
+            imageNode.SetNodeReferenceID(role, node.GetID() if node is not None else None)
+        self._images = {key: kept for key, kept in self._images.items() if self.scene.GetNodeByID(key) is not None}
+        self._images[imageNode.GetID()] = image
+
+    def imageOf(self, carm: CArmNodes) -> Any:
+        """The image node of a C-arm, made if there is none."""
+        node = carm.image_node()
+        if not in_scene(node):
+            node = xray_nodes.image_node(self.scene, f"{carm.name} X-ray")
+            carm.set_image_node(node)
+        return node
+
+    def keepCopy(self, imageNode: Any) -> Any:
+        """A copy of an X-ray that later exposures leave alone."""
+        xray_nodes.camera_of(imageNode)
+        copied = exporting.copy_image(imageNode)
+        if imageNode.GetID() in self._images:
+            self._images[copied.GetID()] = self._images[imageNode.GetID()]
+        return copied
+
+    def xray(self, imageNode: Any) -> XRayImage:
+        """The exposure behind an image node; after loading a scene it is made again from what the node refers to."""
+        camera = xray_nodes.camera_of(imageNode)
+        known = self._images.get(imageNode.GetID())
+        if known is not None and known.camera == camera:
+            return known
+        volume = imageNode.GetNodeReference(xray_nodes.CT_ROLE)
+        if not in_scene(volume):
+            raise ValueError(f"The CT behind {imageNode.GetName()} is gone: shoot again.")
+        root = imageNode.GetNodeReference(xray_nodes.CARM_ROLE)
+        arm = CArmNodes(root).arm() if CArmNodes.is_root(root) else None
+        patient = self.patient(volume, imageNode.GetNodeReference(xray_nodes.SEGMENTATION_ROLE))
+        technique = xray_nodes.technique_of_image(imageNode)
+        same = arm is not None and arm.camera() == camera
+        image = exposing.expose(exposing.prepare(patient, camera, technique, arm if same else None))
+        self._images[imageNode.GetID()] = image
+        return image
+
+    def sweep(
+        self,
+        volumeNode: Any,
+        segmentationNode: Any | None = None,
+        carm: CArmNodes | None = None,
+        technique: Technique | None = None,
+        *,
+        joint: str = "primary",
+        startDeg: float = -90.0,
+        stopDeg: float = 90.0,
+        frames: int = 37,
+        width: int | None = 512,
+        progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """Turn the C-arm from angle to angle and record what it sees: a sequence browser, ready to play."""
+        if segmentationNode is None:
+            segmentationNode = material_nodes.segmentation_of(volumeNode)
+        carm = carm or next(iter(self.carms()), None) or self.carm(volumeNode=volumeNode)
+        patient = self.patient(volumeNode, segmentationNode)
+        turn = sweeps.Sweep(joint, startDeg, stopDeg, frames, width)
+        node = self.imageOf(carm)
+        return sweeps.record(turn, patient, carm, node, technique or Technique(), progress, cancelled)
+
+    def projectPoints(self, points_: Any, carm: CArmNodes) -> npt.NDArray[np.float64]:
+        """Pixels (n, 2) of a markups node's points, or of an array (n, 3) in RAS mm; NaN behind the source."""
+        return carm.camera().project(points.points_ras(points_))
+
+    def showPoints(
+        self,
+        markupsNode: Any,
+        imageNode: Any,
+        markersNode: Any | None = None,
+        viewNodeIDs: Sequence[str] = (),
+    ) -> Any:
+        """Markers on the X-ray where the points appear, with the same labels: a node of their own."""
+        return points.show_points(markupsNode, imageNode, markersNode, viewNodeIDs)
+
+    def projectionMatrix(self, carm: CArmNodes) -> npt.NDArray[np.float64]:
+        """The matrix (3, 4) from RAS mm to pixels of the full detector."""
+        return carm.projection()
+
+    def export(self, imageNode: Any, path: str | Path) -> list[Path]:
+        """Write an X-ray as .png, .tif, .nrrd, .npz or .json, with a sidecar that holds the projection matrix."""
+        return exporting.export(self.xray(imageNode), imageNode, Path(path))

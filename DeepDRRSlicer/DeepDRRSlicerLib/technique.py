@@ -1,0 +1,151 @@
+"""How an exposure is made and shown: plain values, and what they are in the simulator. No scene."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from DeepDRRLogic import projector, scatter
+from DeepDRRLogic.collimator import Collimator, parse_collimator
+from DeepDRRLogic.detector import Detector, detector, detector_names
+from DeepDRRLogic.display import DisplaySettings, Polarity, window_presets
+from DeepDRRLogic.noise import NoiseModel
+from DeepDRRLogic.spectrum import Spectrum
+from DeepDRRLogic.threads import thread_count
+
+if TYPE_CHECKING:
+    from DeepDRRLogic.carm import CArm
+    from DeepDRRLogic.geometry import Camera
+    from DeepDRRLogic.simulator import XRaySimulator
+
+
+SLOW_SCATTER = frozenset(("montecarlo",))
+"""Scatter models that take minutes: only a shot has them, the live picture does without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Technique:
+    """The values of one exposure.
+
+    aluminium_mm: the whole filtration, None for what goes with the voltage. mas: where given, it sets the photons
+    instead of photons_per_pixel (N0). scatter: the name of a scatter model, "" for none. collimator: words such as
+    "circle:80mm" or "rect:-60,-80,60,80mm", "" for the whole detector. window: a preset's name or "auto".
+    """
+
+    kvp: float = 90.0
+    aluminium_mm: float | None = None
+    copper_mm: float = 0.0
+    photons_per_pixel: float = 5e5
+    mas: float | None = None
+    detector: str = "ideal"
+    scatter: str = ""
+    noise: bool = True
+    seed: int = 0
+    log: bool = True
+    polarity: Polarity = "bones_bright"
+    collimator: str = ""
+    window: str = "auto"
+    device: str = "auto"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Technique:
+        """The technique that `to_json` wrote; ValueError for anything else."""
+        try:
+            values = json.loads(text)
+            return cls(**{key: values[key] for key in values.keys() & {field.name for field in fields(cls)}})
+        except (json.JSONDecodeError, AttributeError, TypeError) as error:
+            raise ValueError(f"These are no exposure settings: {text!r}.") from error
+
+    @property
+    def exposure_key(self) -> tuple[Any, ...]:
+        """What another image has to be made for; the rest is presentation."""
+        return tuple(value for name, value in asdict(self).items() if name not in ("window", "polarity"))
+
+
+def spectrum(technique: Technique) -> Spectrum:
+    """The tube's spectrum: stored in the package where voltage and filtration are usual, else computed."""
+    if technique.aluminium_mm is None and technique.copper_mm == 0.0:
+        return Spectrum.for_kvp(technique.kvp)
+    return Spectrum.tube(technique.kvp, aluminium_mm=technique.aluminium_mm, copper_mm=technique.copper_mm)
+
+
+def photons_per_pixel(technique: Technique, camera: Camera) -> float:
+    """N0 of a pixel of this camera: as given, or from the tube load, the pixel's area and the distance."""
+    if technique.mas is None:
+        return technique.photons_per_pixel
+    pitch_u, pitch_v = camera.pixel_pitch_mm
+    return spectrum(technique).photons_per_pixel(technique.mas, pitch_u * pitch_v, camera.source_to_detector_mm)
+
+
+def tuned(simulator: XRaySimulator, technique: Technique, camera: Camera, photons: float) -> XRaySimulator:
+    """The same simulator, its volumes already with the projector, for other exposure settings."""
+    its = copy.copy(simulator)
+    its.spectrum = spectrum(technique)
+    its.detector = _detector(technique)
+    its.noise = NoiseModel.of(its.detector) if technique.noise else None
+    its.photons_per_pixel = photons
+    its.scatter = _scatter(technique.scatter, simulator)
+    its.metadata = {"technique": asdict(technique)}
+    return its
+
+
+def display_settings(technique: Technique, arm: CArm | None = None) -> DisplaySettings:
+    """How it is shown; without a collimator of its own the picture has the field of the C-arm's detector."""
+    return DisplaySettings(
+        log=technique.log,
+        window=technique.window,
+        polarity=technique.polarity,
+        collimator=collimator(technique, arm),
+    )
+
+
+def collimator(technique: Technique, arm: CArm | None = None) -> Collimator | None:
+    """The opening that is left for the beam, None for the whole detector."""
+    if technique.collimator:
+        return parse_collimator(technique.collimator)
+    return None if arm is None else arm.field_collimator()
+
+
+def detector_choices() -> tuple[str, ...]:
+    return detector_names()
+
+
+def window_choices() -> tuple[str, ...]:
+    return window_presets()
+
+
+def device_choices() -> tuple[str, ...]:
+    """ "auto" and every device that a projector is registered for."""
+    return ("auto", *projector.BACKENDS)
+
+
+def scatter_choices() -> tuple[str, ...]:
+    """ "" for none, and every scatter model that is registered."""
+    return ("", *getattr(scatter, "SCATTER_MODELS", {}))
+
+
+def device_report(device: str = "auto") -> str:
+    """In words: what the device is that would project."""
+    choose = getattr(projector, "choose_device", None)
+    if choose is not None and device == "auto":
+        return str(choose())
+    name = next(iter(projector.BACKENDS)) if device == "auto" else device
+    return f"{name}: {thread_count(None)} threads" if name == "cpu" else name
+
+
+def _detector(technique: Technique) -> Detector:
+    return detector(technique.detector)
+
+
+def _scatter(name: str, simulator: XRaySimulator) -> Any:
+    if not name:
+        return None
+    make = getattr(scatter, "make_scatter", None)
+    if make is None:
+        raise ValueError(f"There is no scatter model {name!r} in this version: choose none.")
+    return make(name, simulator.volumes, simulator.threads)

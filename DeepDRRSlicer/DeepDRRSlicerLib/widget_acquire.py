@@ -1,0 +1,200 @@
+"""The panel's last section: shooting, recording, projecting points, exporting. Uses Qt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.util import VTKObservationMixin
+
+from . import layout
+from .parameters import technique_of
+from .widget_panel import Panel
+
+_MARKERS = "DeepDRR.Markers"
+_NO_LAYOUT = "Slicer's own"
+
+
+class AcquireSection(VTKObservationMixin):
+    """Everything that makes a picture stay: shots, copies, sweeps, files; and the points on it."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__()
+        self._panel = panel
+        self._watched: Any = None
+        self._sweep_cancelled = False
+        ui = panel.ui
+        ui.shootButton.connect("clicked(bool)", self._shoot)
+        ui.keepButton.connect("clicked(bool)", self._keep)
+        ui.sweepButton.connect("clicked(bool)", self._sweep)
+        ui.cancelSweepButton.connect("clicked(bool)", self._cancel_sweep)
+        ui.exportButton.connect("clicked(bool)", self._export)
+        ui.layoutSelector.connect("activated(int)", self._choose_layout)
+        ui.layoutSelector.addItem(_NO_LAYOUT)
+        for entry in layout.LAYOUTS:
+            ui.layoutSelector.addItem(entry.title)
+        ui.pointsTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        self._show_progress(False)
+
+    def update(self) -> None:
+        ui, parameters = self._panel.ui, self._panel.parameters
+        has_ct = parameters.ctVolume is not None
+        has_image = self._image() is not None
+        ui.shootButton.enabled = has_ct
+        ui.sweepButton.enabled = has_ct
+        ui.keepButton.enabled = has_image
+        ui.exportButton.enabled = has_image
+        arrangement = _layout_node().GetViewArrangement()
+        known = [entry.layout_id for entry in layout.LAYOUTS]
+        ui.layoutSelector.currentIndex = known.index(arrangement) + 1 if arrangement in known else 0
+        self._watch(parameters.landmarks)
+        self.show_points()
+
+    def close(self) -> None:
+        self._sweep_cancelled = True
+        self.removeObservers()
+        self._watched = None
+
+    def image_changed(self) -> None:
+        """The X-ray is another one: its points lie elsewhere, and it can be kept."""
+        self._panel.ui.keepButton.enabled = True
+        self._panel.ui.exportButton.enabled = True
+        self.show_points()
+
+    def show_points(self) -> None:
+        """Fill the table of pixels, and put the markers where the points appear now."""
+        ui, parameters, carm = self._panel.ui, self._panel.parameters, self._panel.carm
+        points = parameters.landmarks
+        ui.pointsTable.visible = points is not None
+        if points is not None and carm is not None:
+            try:
+                self._fill_table(points, self._panel.logic.projectPoints(points, carm))
+            except ValueError as error:
+                self._panel.say(str(error), is_error=True)
+                return
+        else:
+            ui.pointsTable.setRowCount(0)
+        self._update_markers(points)
+
+    def _image(self) -> Any:
+        carm = self._panel.carm
+        image = carm.image_node() if carm is not None else None
+        return image if image is not None and image.GetImageData() is not None else None
+
+    def _shoot(self, _checked: bool = False) -> None:
+        with self._panel.attempt(busy=True):
+            self._panel.need_simulator()
+            self._panel.shoot()
+
+    def _keep(self, _checked: bool = False) -> None:
+        with self._panel.attempt():
+            copied = self._panel.logic.keepCopy(self._image())
+            self._panel.say(f"Kept as {copied.GetName()}.")
+
+    def _sweep(self, _checked: bool = False) -> None:
+        parameters, ui = self._panel.parameters, self._panel.ui
+        self._sweep_cancelled = False
+        recorded = None
+        with self._panel.attempt():
+            self._panel.need_simulator()
+            self._show_progress(True)
+            try:
+                recorded = self._panel.logic.sweep(
+                    parameters.ctVolume,
+                    parameters.segmentation,
+                    self._panel.carm,
+                    technique_of(parameters),
+                    startDeg=parameters.sweepStartDeg,
+                    stopDeg=parameters.sweepStopDeg,
+                    frames=parameters.sweepFrames,
+                    progress=self._sweep_progress,
+                    cancelled=self._is_sweep_cancelled,
+                )
+            finally:
+                self._show_progress(False)
+        if recorded is not None:
+            self._panel.say(f"Recorded {parameters.sweepFrames} pictures: play {recorded.GetName()} in Sequences.")
+        elif self._sweep_cancelled:
+            self._panel.say("Recording cancelled.")
+        ui.sweepProgress.value = 0
+
+    def _sweep_progress(self, done: int, total: int) -> None:
+        self._panel.ui.sweepProgress.maximum = total
+        self._panel.ui.sweepProgress.value = done
+        slicer.app.processEvents()
+
+    def _is_sweep_cancelled(self) -> bool:
+        return self._sweep_cancelled
+
+    def _cancel_sweep(self, _checked: bool = False) -> None:
+        self._sweep_cancelled = True
+
+    def _show_progress(self, running: bool) -> None:
+        ui = self._panel.ui
+        ui.sweepProgress.visible = running
+        ui.cancelSweepButton.visible = running
+        ui.sweepButton.visible = not running
+        for name in ("ctSection", "materialsSection", "carmSection", "xraySection", "shootButton", "exportButton"):
+            getattr(ui, name).enabled = not running
+
+    def _export(self, _checked: bool = False) -> None:
+        with self._panel.attempt(busy=True):
+            path = self._panel.ui.exportPath.currentPath.strip()
+            if not path:
+                raise ValueError("Where to? Give a file name that ends in .png, .tif, .nrrd, .npz or .json.")
+            written = self._panel.logic.export(self._image(), Path(path))
+            self._panel.ui.exportPath.addCurrentPathToHistory()
+            names = " and ".join(file.name for file in written)
+            self._panel.say(f"Wrote {names} to {Path(path).absolute().parent}.")
+
+    def _choose_layout(self, index: int) -> None:
+        with self._panel.attempt():
+            if index == 0:
+                _layout_node().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+            else:
+                layout.show_layout(_layout_node(), layout.LAYOUTS[index - 1].name)
+
+    def _watch(self, points: Any) -> None:
+        if points is self._watched:
+            return
+        self.removeObservers()
+        self._watched = points
+        markups = slicer.vtkMRMLMarkupsNode
+        events = (markups.PointModifiedEvent, markups.PointAddedEvent, markups.PointRemovedEvent)
+        for event in (*events, slicer.vtkMRMLTransformableNode.TransformModifiedEvent) if points is not None else ():
+            self.addObserver(points, event, self._points_changed)
+
+    def _points_changed(self, *_: object) -> None:
+        self.show_points()
+
+    def _fill_table(self, points: Any, pixels: Any) -> None:
+        table = self._panel.ui.pointsTable
+        table.setRowCount(len(pixels))
+        for row, (u, v) in enumerate(pixels):
+            seen = u == u  # not NaN
+            texts = (points.GetNthControlPointLabel(row), f"{u:.1f}" if seen else "—", f"{v:.1f}" if seen else "—")
+            for column, text in enumerate(texts):
+                item = qt.QTableWidgetItem(text)
+                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
+                table.setItem(row, column, item)
+
+    def _update_markers(self, points: Any) -> None:
+        image = self._image()
+        if image is None:
+            return
+        markers = image.GetNodeReference(_MARKERS)
+        if not self._panel.parameters.showPoints or points is None:
+            if markers is not None:
+                slicer.mrmlScene.RemoveNode(markers)
+            return
+        views = (self._panel.xray_view.slice_node.GetID(),)
+        markers = self._panel.logic.showPoints(points, image, markers, views)
+        markers.SetHideFromEditors(True)
+        if image.GetNodeReferenceID(_MARKERS) != markers.GetID():
+            image.SetNodeReferenceID(_MARKERS, markers.GetID())
+
+
+def _layout_node() -> Any:
+    return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")

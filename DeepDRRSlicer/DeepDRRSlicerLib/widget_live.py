@@ -1,0 +1,118 @@
+"""The X-ray that follows everything: ties the live session and the X-ray's view to the panel. Uses Qt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+
+from . import layout
+from .live import LiveSession
+from .parameters import technique_of
+from .widget_panel import Panel
+from .xray_view import XRayView
+
+
+class LiveSection:
+    """Not a section that is seen: the last to be updated, it renders what the others chose."""
+
+    def __init__(self, panel: Panel) -> None:
+        self._panel = panel
+        self._showing = False
+        self._view = XRayView(slicer.mrmlScene)
+        self._second_view: XRayView | None = None
+        self._session = LiveSession(
+            panel.logic,
+            _call_later,
+            is_visible=self._is_visible,
+            on_frame=self._framed,
+            on_carm=self._moved,
+            on_error=self._failed,
+        )
+        panel.xray_view = self._view
+        panel.shoot = self.shoot
+        panel.ui.showImageCheck.connect("toggled(bool)", self._show_on_detector)
+
+    def update(self) -> None:
+        parameters = self._panel.parameters
+        arms = self._panel.logic.carms()
+        self._show_images(arms)
+        self._session.enabled = False
+        self._session.set_scene(parameters.ctVolume, parameters.segmentation, arms, technique_of(parameters))
+        self._session.enabled = parameters.live and parameters.ctVolume is not None
+        self._showing = True
+        self._panel.ui.showImageCheck.checked = self._view.on_detector
+        self._showing = False
+        if self._view.image_node is None:
+            self._panel.ui.statusLabel.text = ""
+
+    def close(self) -> None:
+        self._session.close()
+        self._view.close()
+        if self._second_view is not None:
+            self._second_view.close()
+
+    def shoot(self) -> None:
+        """Full quality now, of the C-arm at work; without one a C-arm is added around the CT."""
+        panel = self._panel
+        if panel.parameters.ctVolume is None:
+            raise ValueError("There is no CT: choose one under CT.")
+        if panel.carm is None:
+            panel.parameters.carm = panel.logic.carm(volumeNode=panel.parameters.ctVolume).root
+        parameters = panel.parameters
+        started = qt.QElapsedTimer()
+        started.start()
+        image = panel.logic.render(parameters.ctVolume, parameters.segmentation, panel.carm, technique_of(parameters))
+        parameters.xrayImage = image
+        self._show_images(panel.logic.carms())
+        if not self._view.is_mapped:
+            layout.show_layout(slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode"))
+            self._view.fit()
+        columns, rows, _ = image.GetImageData().GetDimensions()
+        panel.ui.statusLabel.text = f"Shot {columns} × {rows} pixels in {started.elapsed() / 1000:.1f} s"
+
+    def _show_images(self, arms: list[Any]) -> None:
+        """The C-arm at work in the X-ray view, the next one of the scene in the second."""
+        at_work = self._panel.carm
+        image = at_work.image_node() if at_work is not None else None
+        if image is not self._view.image_node:
+            self._view.show(image)
+        others = [arm for arm in arms if at_work is not None and arm.root is not at_work.root]
+        second = others[0].image_node() if others else None
+        if second is not None and self._second_view is None:
+            self._second_view = XRayView(slicer.mrmlScene, layout.SECOND_XRAY)
+        if self._second_view is not None and second is not self._second_view.image_node:
+            self._second_view.show(second)
+
+    def _framed(self, carm: Any, quality: str, seconds: float) -> None:
+        at_work = self._panel.carm
+        if at_work is None or self._panel.parameters is None:
+            return
+        self._show_images(self._panel.logic.carms())
+        image = carm.image_node()
+        if carm.root is not at_work.root or image is None:
+            return
+        columns, rows, _depth = image.GetImageData().GetDimensions()
+        speed = "full quality" if quality == "full" else f"{self._session.frames_per_second:.0f} pictures/s"
+        self._panel.ui.statusLabel.text = f"Live: {columns} × {rows} pixels, {speed}"
+        self._panel.acquire.image_changed()
+
+    def _moved(self, carm: Any) -> None:
+        at_work = self._panel.carm
+        if at_work is not None and carm.root is at_work.root:
+            self._panel.aim.show()
+
+    def _failed(self, error: Any) -> None:
+        self._panel.say(str(error), is_error=True)
+
+    def _is_visible(self) -> bool:
+        return self._view.is_mapped or self._view.on_detector
+
+    def _show_on_detector(self, shown: bool) -> None:
+        if not self._showing:
+            self._view.on_detector = shown
+
+
+def _call_later(milliseconds: int, function: Any) -> None:
+    qt.QTimer.singleShot(milliseconds, function)

@@ -1,0 +1,221 @@
+"""The panel's second section: what the patient is made of. Uses Qt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.util import VTKObservationMixin
+
+from . import material_nodes
+from .widget_panel import Panel
+
+_POLL_MS = 150
+_FROM_CT = "from CT"
+_COLUMNS = (100, 0, 76)
+
+
+class MaterialsSection(VTKObservationMixin):
+    """Segments the CT in a process of its own, and says for every segment what it is made of."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__()
+        self._panel = panel
+        self._job: Any = None
+        self._watched: Any = None
+        self._filling = False
+        self._shown: Any = None
+        self._choices = material_nodes.material_choices()
+        self._editor: Any = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(_POLL_MS)
+        self._timer.connect("timeout()", self._poll)
+        ui = panel.ui
+        ui.segmentButton.connect("clicked(bool)", self._start)
+        ui.cancelSegmentButton.connect("clicked(bool)", self._cancel)
+        ui.materialTable.connect("cellChanged(int,int)", self._edited)
+        ui.editGroup.connect("toggled(bool)", self._open_editor)
+        self._prepare_table()
+        self._show_progress(False)
+
+    def update(self) -> None:
+        parameters, ui = self._panel.parameters, self._panel.ui
+        by_threshold = parameters.method.startswith("threshold")
+        for name in ("airMaxSlider", "boneMinSlider"):
+            getattr(ui, name).visible = by_threshold
+            getattr(ui, name + "Label").visible = by_threshold
+        ui.segmentButton.enabled = parameters.ctVolume is not None and self._job is None
+        self._watch(parameters.segmentation)
+        self._fill_table()
+        if self._editor is not None:
+            self._connect_editor()
+
+    def close(self) -> None:
+        self._timer.stop()
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
+        self.removeObservers()
+        self._watched = None
+        if self._editor is not None:
+            self._editor.setSegmentationNode(None)
+
+    def _start(self, _checked: bool = False) -> None:
+        parameters = self._panel.parameters
+        with self._panel.attempt():
+            self._panel.need_simulator()
+            options = {}
+            if parameters.method.startswith("threshold"):
+                options = {"air_max_hu": parameters.airMaxHu, "bone_min_hu": parameters.boneMinHu}
+            self._job = self._panel.logic.startSegmentation(parameters.ctVolume, parameters.method, **options)
+            self._target = (parameters.ctVolume, parameters.segmentation)
+            self._show_progress(True)
+            self._timer.start()
+
+    def _poll(self) -> None:
+        if self._job is None:
+            return
+        state = self._job.poll()
+        bar = self._panel.ui.segmentProgress
+        bar.maximum = 0 if state.fraction is None else 100
+        bar.value = round(100 * (state.fraction or 0.0))
+        bar.toolTip = state.message
+        if not state.finished:
+            return
+        job, self._job = self._job, None
+        self._timer.stop()
+        self._show_progress(False)
+        with self._panel.attempt(busy=True):
+            volume, segmentation = self._target
+            self._panel.parameters.segmentation = self._panel.logic.finishSegmentation(job, volume, segmentation)
+
+    def _cancel(self, _checked: bool = False) -> None:
+        if self._job is None:
+            return
+        self._job.cancel()
+        self._job = None
+        self._timer.stop()
+        self._show_progress(False)
+        self._panel.say("Segmentation cancelled; the segments are as they were.")
+        self._panel.update()
+
+    def _show_progress(self, running: bool) -> None:
+        ui = self._panel.ui
+        ui.segmentProgress.value = 0
+        ui.segmentProgress.visible = running
+        ui.cancelSegmentButton.visible = running
+        ui.segmentButton.visible = not running
+
+    def _watch(self, node: Any) -> None:
+        if node is self._watched:
+            return
+        self.removeObservers()
+        self._watched = node
+        events = ("SegmentAdded", "SegmentRemoved", "SegmentModified", "SegmentsOrderModified")
+        for event in events if node is not None else ():
+            self.addObserver(node, getattr(slicer.vtkSegmentation, event), self._segments_changed)
+
+    def _segments_changed(self, *_: object) -> None:
+        self._fill_table()
+
+    def _prepare_table(self) -> None:
+        table = self._panel.ui.materialTable
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(1, qt.QHeaderView.Stretch)
+        for column, width in enumerate(_COLUMNS):
+            if width:
+                table.setColumnWidth(column, width)
+        table.verticalHeader().setDefaultSectionSize(25)
+
+    def _fill_table(self) -> None:
+        node = self._panel.parameters.segmentation if self._panel.parameters is not None else None
+        rows = material_nodes.segment_materials(node) if node is not None else []
+        if rows == self._shown:
+            return
+        self._shown = rows
+        self._filling = True
+        table = self._panel.ui.materialTable
+        table.setRowCount(len(rows))
+        for row, segment in enumerate(rows):
+            table.setItem(row, 0, _name_item(segment))
+            table.setCellWidget(row, 1, self._material_box(segment))
+            text = _FROM_CT if segment.density_g_cm3 is None else f"{segment.density_g_cm3:g}"
+            table.setItem(row, 2, qt.QTableWidgetItem(text))
+        self._filling = False
+
+    def _material_box(self, segment: Any) -> Any:
+        box = qt.QComboBox()
+        for name, title in self._choices:
+            box.addItem(title, name)
+        box.setCurrentIndex([name for name, _ in self._choices].index(segment.material))
+        box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        box.toolTip = f"What {segment.name} is made of"
+
+        def chosen(index: int) -> None:
+            self._set(segment.segment_id, material=self._choices[index][0])
+
+        box.connect("activated(int)", chosen)
+        return box
+
+    def _edited(self, row: int, column: int) -> None:
+        if self._filling or not self._shown:
+            return
+        item, segment = self._panel.ui.materialTable.item(row, column), self._shown[row]
+        if column == 0:
+            self._set(segment.segment_id, enabled=item.checkState() == qt.Qt.Checked)
+            return
+        text = item.text().strip().lower()
+        try:
+            density = "ct" if text in ("", "ct", _FROM_CT) else float(text.replace(",", "."))
+        except ValueError:
+            self._panel.say(f'"{item.text()}" is no density: give g/cm³, or "{_FROM_CT}".', is_error=True)
+            self._refill()
+            return
+        self._set(segment.segment_id, density_g_cm3=density)
+
+    def _set(self, segment_id: str, **values: Any) -> None:
+        with self._panel.attempt(undoable=True):
+            material_nodes.set_material(self._panel.parameters.segmentation, segment_id, **values)
+        self._refill()
+
+    def _refill(self) -> None:
+        self._shown = None
+        self._fill_table()
+
+    def _open_editor(self, opened: bool) -> None:
+        """The editor is large and slow to make: it is made when it is first wanted."""
+        if not opened or self._editor is not None:
+            return
+        self._editor = slicer.qMRMLSegmentEditorWidget()
+        self._editor.setMRMLScene(slicer.mrmlScene)
+        self._editor.segmentationNodeSelectorVisible = False
+        self._editor.sourceVolumeNodeSelectorVisible = False
+        self._editor.switchToSegmentationsButtonVisible = False
+        self._editor.maximumNumberOfUndoStates = 10
+        self._panel.ui.editGroup.layout().addWidget(self._editor)
+        self._connect_editor()
+
+    def _connect_editor(self) -> None:
+        editor, parameters = self._editor, self._panel.parameters
+        node = slicer.mrmlScene.GetSingletonNode("DeepDRRSlicer", "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = slicer.vtkMRMLSegmentEditorNode()
+            node.SetSingletonTag("DeepDRRSlicer")
+            node = slicer.mrmlScene.AddNode(node)
+        if editor.mrmlSegmentEditorNode() is not node:
+            editor.setMRMLSegmentEditorNode(node)
+        if editor.segmentationNode() is not parameters.segmentation:
+            editor.setSegmentationNode(parameters.segmentation)
+        if editor.sourceVolumeNode() is not parameters.ctVolume:
+            editor.setSourceVolumeNode(parameters.ctVolume)
+
+
+def _name_item(segment: Any) -> Any:
+    item = qt.QTableWidgetItem(segment.name)
+    item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable | qt.Qt.ItemIsUserCheckable)
+    item.setCheckState(qt.Qt.Checked if segment.enabled else qt.Qt.Unchecked)
+    swatch = qt.QPixmap(12, 12)
+    swatch.fill(qt.QColor(*(round(255 * part) for part in segment.color)))
+    item.setIcon(qt.QIcon(swatch))
+    return item

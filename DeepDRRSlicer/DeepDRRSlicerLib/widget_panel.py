@@ -1,0 +1,90 @@
+"""What the sections of the panel share. Uses Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import qt
+import slicer
+
+from . import dependencies
+from .carm_nodes import CArmNodes
+
+_ERROR_STYLE = "background: #fdecea; color: #8a1f17; border-radius: 3px; padding: 5px"
+_NOTE_STYLE = "background: #e8f1fb; color: #1d4f80; border-radius: 3px; padding: 5px"
+
+
+class Panel:
+    """The widgets, the logic, the parameter node of the scene, and one line for what the user should know.
+
+    `parameters` is None while there is no scene to speak of. `update` is called by a section that changed what others
+    show.
+    """
+
+    def __init__(self, ui: Any, logic: Any) -> None:
+        self.ui = ui
+        self.logic = logic
+        self.parameters: Any = None
+        self.sections: list[Any] = []
+        self._updating = False
+        self._dependencies_known = False
+        self.say("")
+
+    @property
+    def carm(self) -> CArmNodes | None:
+        """The C-arm at work, if it is whole."""
+        root = self.parameters.carm if self.parameters is not None else None
+        if not CArmNodes.is_root(root):
+            return None
+        carm = CArmNodes.of(root)
+        return carm if carm.is_valid() else None
+
+    def say(self, text: str, *, is_error: bool = False) -> None:
+        """Show a line at the top of the panel; an empty text takes it away."""
+        label = self.ui.messageLabel
+        label.text = text
+        label.setStyleSheet(_ERROR_STYLE if is_error else _NOTE_STYLE)
+        label.visible = bool(text)
+
+    @contextmanager
+    def attempt(self, *, undoable: bool = False, busy: bool = False) -> Iterator[None]:
+        """Runs what the user asked for; what can not be done is said in the panel, in words and without a dialog."""
+        self.say("")
+        if undoable:
+            slicer.mrmlScene.SaveStateForUndo()
+        if busy:
+            slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.say(str(error), is_error=True)
+        finally:
+            if busy:
+                slicer.app.restoreOverrideCursor()
+        self.update()
+
+    def need_simulator(self) -> None:
+        """Offers to install what the simulator lacks; ValueError where that is refused."""
+        if self._dependencies_known:
+            return
+        missing = dependencies.missing()
+        if missing:
+            dependencies.install(missing, ask=slicer.util.confirmOkCancelDisplay)
+        self._dependencies_known = True
+
+    def update(self) -> None:
+        """Let every section show what there is now."""
+        if self._updating or self.parameters is None:
+            return
+        self._updating = True
+        try:
+            for section in self.sections:
+                section.update()
+        finally:
+            self._updating = False
+
+    def close(self) -> None:
+        for section in self.sections:
+            section.close()

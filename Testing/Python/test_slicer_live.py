@@ -1,0 +1,254 @@
+"""The live picture: at once, never twice, full when at rest. Time is the test's own."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+from slicer.util import arrayFromVolume, arrayFromVolumeModified, vtkMatrixFromArray
+from slicer_scene import Clock, add_ct, add_transform, body_hu, edited, layer_of, make_scene
+
+from DeepDRRSlicerLib.live import LiveSession
+from DeepDRRSlicerLib.preview_size import FRAME_S, WIDTHS, PreviewSize
+from DeepDRRSlicerLib.scene_logic import SceneLogic
+from DeepDRRSlicerLib.technique import Technique
+
+QUIET = Technique(noise=False)
+
+
+class AtOnce:
+    """A worker that does the work when it is asked to."""
+
+    def submit(self, work, *arguments, **options):
+        done = Future()
+        try:
+            done.set_result(work(*arguments, **options))
+        except ValueError as error:
+            done.set_exception(error)
+        return done
+
+    def shutdown(self, **_):
+        pass
+
+
+@pytest.fixture
+def stage():
+    scene = make_scene()
+    logic = SceneLogic(scene)
+    ct = add_ct(scene, body_hu())
+    segmentation = logic.segment(ct)
+    carm = logic.carm(volumeNode=ct, width=512, height=512, pixel_pitch_mm=0.6)
+    clock, frames, errors, seen = Clock(), [], [], [True]
+    session = LiveSession(
+        logic,
+        clock.call_later,
+        clock=clock,
+        is_visible=lambda: seen[0],
+        on_frame=lambda arm, quality, seconds: frames.append(quality),
+        on_error=errors.append,
+    )
+    session._worker = AtOnce()
+    session.set_scene(ct, segmentation, [carm], QUIET)
+    stage = Stage(scene, logic, ct, segmentation, carm, clock, frames, errors, seen, session)
+    yield stage
+    session.close()
+
+
+class Stage:
+    def __init__(self, *parts):
+        names = ("scene", "logic", "ct", "segmentation", "carm", "clock", "frames", "errors", "seen", "session")
+        for name, part in zip(names, parts, strict=True):
+            setattr(self, name, part)
+
+    @property
+    def picture(self):
+        return arrayFromVolume(self.carm.image_node())[0]
+
+    def at_rest(self):
+        self.session.enabled = True
+        self.clock.run(2.0)
+        self.frames.clear()
+
+
+def test_nothing_is_rendered_before_it_is_switched_on(stage):
+    stage.carm.set(primary_angle_deg=5.0)
+    stage.clock.run(2.0)
+    assert stage.frames == []
+    assert stage.carm.image_node() is None
+
+
+def test_the_first_picture_comes_at_once_and_the_full_one_within_a_second(stage):
+    stage.session.enabled = True
+    assert stage.frames == ["preview"]
+    stage.clock.run(1.0)
+    assert stage.frames == ["preview", "full"]
+    assert stage.picture.shape == (512, 512)
+
+
+def test_the_full_picture_at_rest_is_that_of_a_shot(stage):
+    stage.at_rest()
+    live = stage.picture.copy()
+    node = stage.logic.render(stage.ct, stage.segmentation, stage.carm, QUIET)
+    np.testing.assert_array_equal(arrayFromVolume(node)[0], live)
+
+
+def test_a_picture_at_rest_is_never_made_again(stage):
+    stage.at_rest()
+    for _ in range(5):
+        stage.session.request()
+        stage.carm.set(primary_angle_deg=stage.carm.arm().primary_angle_deg)
+        stage.clock.run(0.5)
+    assert stage.frames == []
+    assert len(stage.clock.waiting) <= 1
+
+
+def test_a_burst_of_events_is_one_frame_and_the_last_of_them_is_shown(stage):
+    stage.at_rest()
+    for angle in range(1, 40):
+        stage.carm.set(primary_angle_deg=float(angle))
+    assert stage.frames == ["preview"]
+    stage.clock.run(0.05)
+    assert stage.frames == ["preview", "preview"]
+    moving = stage.picture.copy()
+    stage.clock.run(1.0)
+    assert stage.frames[2:] == ["full"]
+    assert stage.carm.camera() == stage.logic.xray(stage.carm.image_node()).camera
+    assert moving.mean() == pytest.approx(stage.picture.mean(), rel=0.02)
+
+
+def test_motion_goes_on_while_the_hand_does(stage):
+    stage.at_rest()
+    for angle in range(1, 31):
+        stage.carm.set(primary_angle_deg=float(angle))
+        stage.clock.run(0.02)
+    assert stage.frames == ["preview"] * 30
+    assert stage.session.frames_per_second == pytest.approx(50.0, rel=0.1)
+
+
+def test_a_full_picture_that_nobody_waits_for_any_more_is_dropped(stage):
+    stage.at_rest()
+    waiting = Future()
+    stage.session._worker.submit = lambda *a, **k: waiting
+    stage.carm.set(primary_angle_deg=10.0)
+    stage.clock.run(0.5)
+    stage.carm.set(primary_angle_deg=50.0)
+    stage.clock.run(0.1)
+    stage.session._worker = AtOnce()
+    waiting.set_result("an image of another pose")
+    stage.clock.run(1.0)
+    assert stage.logic.xray(stage.carm.image_node()).camera == stage.carm.camera()
+    assert stage.frames == ["preview", "preview", "full"]
+
+
+def test_a_hidden_view_costs_nothing_and_is_up_to_date_when_shown(stage):
+    stage.at_rest()
+    stage.seen[0] = False
+    stage.carm.set(primary_angle_deg=40.0)
+    stage.clock.run(2.0)
+    assert stage.frames == []
+    stage.seen[0] = True
+    stage.session.request()
+    assert stage.frames == ["preview"]
+
+
+def test_an_edited_segment_a_painted_ct_and_a_moved_patient_are_seen_without_asking(stage):
+    stage.at_rest()
+    layer_of(stage.segmentation, "DeepDRR_bone")[15:25] = 1
+    edited(stage.segmentation, "DeepDRR_bone")
+    assert stage.frames == ["preview"]
+    stage.clock.run(1.0)
+    arrayFromVolume(stage.ct)[10:12] = 500
+    arrayFromVolumeModified(stage.ct)
+    assert stage.frames == ["preview", "full", "preview"]
+    stage.clock.run(1.0)
+    transform = add_transform(stage.scene, np.eye(4))
+    stage.ct.SetAndObserveTransformNodeID(transform.GetID())
+    stage.segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    stage.clock.run(1.0)
+    stage.frames.clear()
+    moved = np.eye(4)
+    moved[0, 3] = 9.0
+    transform.SetMatrixTransformToParent(vtkMatrixFromArray(moved))
+    assert stage.frames == ["preview"]
+
+
+def test_another_technique_is_another_picture(stage):
+    stage.at_rest()
+    before = stage.picture.copy()
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], Technique(noise=False, kvp=60.0))
+    stage.clock.run(1.0)
+    assert stage.frames == ["preview", "full"]
+    assert stage.picture.max() > before.max()
+
+
+def test_two_c_arms_are_both_followed(stage):
+    lateral = stage.logic.carm("Lateral", "biplane_lateral", stage.ct, width=128, height=128, pixel_pitch_mm=2.0)
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm, lateral], QUIET)
+    stage.at_rest()
+    assert lateral.image_node() is not stage.carm.image_node()
+    assert arrayFromVolume(lateral.image_node()).shape == (1, 128, 128)
+    lateral.set(primary_angle_deg=80.0)
+    assert stage.frames == ["preview"]
+
+
+def test_what_cannot_be_rendered_is_said_once(stage):
+    stage.at_rest()
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], Technique(collimator="triangle:3"))
+    stage.clock.run(2.0)
+    assert len(stage.errors) == 1
+    assert "not a collimator" in stage.errors[0]
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], QUIET)
+    stage.clock.run(1.0)
+    assert stage.frames[-1] == "full"
+
+
+@pytest.mark.parametrize("victim", ["ct", "segmentation", "carm"])
+def test_a_node_that_is_deleted_is_no_longer_followed(stage, victim):
+    stage.at_rest()
+    node = stage.carm.root if victim == "carm" else getattr(stage, victim)
+    stage.scene.RemoveNode(node)
+    stage.session.request()
+    stage.clock.run(1.0)
+    if victim != "carm":
+        stage.carm.set(primary_angle_deg=20.0)
+        stage.clock.run(1.0)
+    assert stage.errors == []
+    assert bool(stage.frames) == (victim == "segmentation")
+
+
+def test_closing_the_scene_ends_it_quietly(stage):
+    stage.at_rest()
+    stage.scene.Clear(0)
+    stage.session.request()
+    stage.clock.run(1.0)
+    assert stage.frames == []
+    assert stage.errors == []
+
+
+def test_late_frames_get_fewer_pixels_and_quick_ones_more():
+    size = PreviewSize(512)
+    size.record(3 * FRAME_S)
+    assert size.width < 448
+    for _ in range(60):
+        size.record(0.01)
+    assert size.width == WIDTHS[-1]
+    for _ in range(60):
+        size.record(0.3)
+    assert size.width == WIDTHS[0]
+
+
+def test_time_that_others_need_is_left_to_them():
+    alone, shared = PreviewSize(384), PreviewSize(384)
+    for _ in range(10):
+        alone.record(0.07, 0.08)
+        shared.record(0.07, 0.13)
+    assert alone.width == 384
+    assert shared.width < 384
+
+
+def test_a_frame_within_its_time_keeps_its_size():
+    size = PreviewSize(256)
+    for _ in range(20):
+        size.record(0.08)
+    assert size.width == 256
