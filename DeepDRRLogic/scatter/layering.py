@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from ..compiled import compiled
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def fill_layers(density, labels, source, origin, along_u, along_v, lengths_cm, first, step, finer, v0, v1, out):
     """Adds to out (layers, materials, rows, columns), g/cm², what the rays of the rows v0…v1 meet.
 

@@ -12,7 +12,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from ..compiled import compiled
 
 ELECTRON_MASS_KEV = 510.99895069  # CODATA 2022
 KEV_ANGSTROM = 12.398419843  # h c
@@ -86,7 +87,7 @@ class Panel(NamedTuple):
     strip_mu: Any
 
 
-kernel = njit(cache=True, nogil=True, error_model="numpy")
+kernel = compiled(error_model="numpy")
 
 
 @kernel
