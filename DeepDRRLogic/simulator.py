@@ -141,11 +141,12 @@ class XRaySimulator:
 
     def _form_on_device(self, camera: Camera, seed: int) -> FormedImage | None:
         """The image, where one device can do everything that it takes; else None."""
-        form = getattr(self._projectors[0], "form", None)
-        if form is None or len(self.volumes) > 1:
+        first, *others = self._projectors
+        form = getattr(first, "form", None)
+        if form is None:
             return None
         formed: FormedImage | None = form(
-            camera, self.spectrum, self.detector, self.noise, self.photons_per_pixel, seed, self.scatter
+            camera, self.spectrum, self.detector, self.noise, self.photons_per_pixel, seed, self.scatter, others
         )
         if formed is not None:
             self._warn_of_odd_geometry(camera)

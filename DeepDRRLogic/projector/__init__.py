@@ -6,7 +6,7 @@ register themselves in `BACKENDS` and are imported only when they are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,8 +62,12 @@ class ImageFormer(Projector, Protocol):
         photons_per_pixel: float,
         seed: int,
         scatter: ScatterModel | None = None,
+        others: Sequence[Projector] = (),
     ) -> FormedImage | None:
-        """The image, or None where the device cannot and the caller has to; the same seed draws the same noise."""
+        """The image of this volume and others together, or None where the caller has to make it.
+
+        The same seed draws the same noise.
+        """
         ...
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from .cuda.texels import MAX_MATERIALS
 from .devices import DeviceError, warn_once
 
 if TYPE_CHECKING:
@@ -58,13 +59,16 @@ class FallbackProjector:
         photons_per_pixel: float,
         seed: int,
         scatter: ScatterModel | None = None,
+        others: Sequence[Projector] = (),
     ) -> FormedImage | None:
-        """All of image formation, where the device can do it; None where the caller has to."""
+        """All of image formation, of this volume and others, or None where not one device can do it."""
         form = getattr(self._projector, "form", None)
-        if form is None:
+        beside = [getattr(other, "_projector", None) for other in others]
+        materials = {material for projector in (self, *others) for material in projector.materials}
+        if form is None or len(materials) > MAX_MATERIALS or any(type(p) is not type(self._projector) for p in beside):
             return None
         try:
-            formed: FormedImage = form(camera, spectrum, detector, noise, photons_per_pixel, seed, scatter)
+            formed: FormedImage = form(camera, spectrum, detector, noise, photons_per_pixel, seed, scatter, beside)
             return formed
         except DeviceError as error:
             self._give_up(error)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import textwrap
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,3 +90,15 @@ class CheckedFunction(libcuda.Function):
 def emulated_gpu():
     """A GPU on the emulation."""
     return Gpu(libcuda.Driver())
+
+
+def run_python(program, **environment):
+    """A program in a process of its own, where only the environment says what the machine has."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[2])} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )

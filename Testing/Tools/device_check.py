@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from build_pycuda import build, find_toolkit
+
 ROOT = Path(__file__).parents[2]
 FAILED, NO_DEVICE, SKIPPED = 1, 2, 77
 STEP_SECONDS = 1800
@@ -107,38 +109,19 @@ def build_pycuda(options: argparse.Namespace) -> int:
     """PyCUDA from its sdist, into a folder of its own."""
     if options.sdists is None or not any(options.sdists.glob("pycuda-*.tar.gz")):
         return _skip("no PyCUDA sdist given (--sdists): the driver's library is called directly")
-    toolkit = _toolkit()
+    toolkit = find_toolkit()
     if toolkit is None:
         return _skip("no CUDA toolkit with cuda.h: PyCUDA cannot be built")
-    target = options.out / FOLDER_OF_PYCUDA
-    # PyCUDA takes the toolkit whose nvcc comes first, and links with the driver, or the toolkit's stand-in for it.
-    stubs = [str(toolkit / "lib64" / "stubs"), *filter(None, [os.environ.get("LIBRARY_PATH")])]
-    environment = os.environ | {
-        "CUDA_ROOT": str(toolkit),
-        "PATH": os.pathsep.join([str(toolkit / "bin"), os.environ["PATH"]]),
-        "LIBRARY_PATH": os.pathsep.join(stubs),
-    }
-    command = [sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--upgrade",
-               "--find-links", str(options.sdists), "--target", str(target), "pycuda"]  # fmt: skip
-    status = subprocess.run(command, env=environment, check=False).returncode
+    status = build(options.sdists, options.out / FOLDER_OF_PYCUDA, toolkit)
     if status == 0:
         use_it = "import pycuda, pycuda.driver as d; d.init(); print(pycuda.VERSION_TEXT, d.Device(0).name())"
         status = subprocess.run([sys.executable, "-c", use_it], env=_environment(options), check=False).returncode
     return status
 
 
-def _toolkit() -> Path | None:
-    """Where the CUDA toolkit is installed; nvcc on the PATH may be a mere wrapper of it."""
-    named = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH", "CUDA_ROOT") if name in os.environ]
-    nvcc = shutil.which("nvcc")
-    beside = [Path(nvcc).resolve().parents[1]] if nvcc else []
-    usual = [Path("/usr/local/cuda"), *sorted(Path("/usr/local").glob("cuda-*"), reverse=True)]
-    return next((folder for folder in (*named, *beside, *usual) if (folder / "include" / "cuda.h").exists()), None)
-
-
 def run_tests(options: argparse.Namespace) -> int:
     """The tests that are skipped without a GPU."""
-    tests = [str(ROOT / "Testing" / "Python" / f"test_gpu_{part}.py") for part in ("hardware", "devices")]
+    tests = [str(ROOT / "Testing" / "Python" / f"test_gpu_{part}.py") for part in ("hardware", "devices", "package")]
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *tests]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import logging
 import warnings
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from ..devices import DeviceError, DeviceMemoryError
 from . import libcuda
-from .libcuda import CudaError, CudaMemoryError, Memory
+from .libcuda import CudaError, CudaMemoryError, Memory, call
 from .textures import Texture
 
 _logger = logging.getLogger(__name__)
@@ -133,6 +134,12 @@ class Gpu:
         """A copy on the GPU. Call it while active."""
         array = DeviceArray(self, values.shape, values.dtype)
         self.driver.memcpy_htod(int(array.pointer), np.ascontiguousarray(values))
+        return array
+
+    def zeros(self, shape: tuple[int, ...]) -> DeviceArray:
+        """An array of float32 zeros. Call it while active."""
+        array = DeviceArray(self, shape)
+        call("cuMemsetD8_v2", ctypes.c_uint64(int(array.pointer)), ctypes.c_ubyte(0), ctypes.c_size_t(array.nbytes))
         return array
 
     def free(self, *textures: Texture) -> None:

@@ -18,12 +18,13 @@ from .. import FormedImage
 from ..devices import DeviceMemoryError
 from .gpu import DeviceArray, Gpu
 from .imaging import Beam, DeviceImages, develop, scatter_planes
-from .texels import BYTES_PER_VOXEL, box_of_matter, check_materials, pack
+from .texels import BYTES_PER_VOXEL, MAX_MATERIALS, box_of_matter, check_materials, pack
 from .textures import Texture
 
 if TYPE_CHECKING:
     from ...detector import Detector
     from ...geometry import Camera
+    from ...materials import Material
     from ...noise import NoiseModel
     from ...scatter import ScatterModel
     from ...spectrum import Spectrum
@@ -62,13 +63,12 @@ class CudaProjector:
         texels = pack(volume, box, thread_count(threads))
         self._ras_from_ijk = texels.ras_from_ijk
         self._size = [np.int32(n) for n in texels.labels.shape[::-1]]
-        self._columns = _columns_for(len(self.materials))
         with self.gpu.active(), contextlib.ExitStack() as undo:
             self._density = Texture(texels.density)
             undo.callback(self._density.free)
             self._labels = Texture(texels.labels)
             undo.pop_all()
-        self._beams: dict[tuple[Spectrum, Detector], Beam] = {}
+        self._beams: dict[tuple[tuple[Material, ...], Spectrum, Detector], Beam] = {}
         self.close = weakref.finalize(self, self.gpu.free, self._density, self._labels)
         """Gives the volume's memory back, at the latest when the projector goes; it is of no more use then."""
 
@@ -77,22 +77,29 @@ class CudaProjector:
         areas: npt.NDArray[np.float32] = self.project_on_device([camera]).get()[0]
         return areas
 
-    def project_on_device(self, cameras: Sequence[Camera]) -> DeviceArray:
+    def project_on_device(self, cameras: Sequence[Camera], others: Sequence[CudaProjector] = ()) -> DeviceArray:
         """Area densities (views, n_materials, height, width) of a batch, left on the device.
 
-        All cameras have the same number of pixels, else ValueError. The kernel is only launched: get() waits for it.
+        With `others` those of all volumes together, in the order of `materials_of`. All cameras have the same number of
+        pixels, else ValueError. The kernels are only launched: get() waits for them.
         """
         height, width = _common_size(cameras)
-        shape = (len(cameras), len(self.materials), height, width)
+        materials = materials_of([self, *others])
         with self.gpu.active():
-            out = DeviceArray(self.gpu, shape)
-            views = self.gpu.upload(np.stack([_view(camera, self._ras_from_ijk) for camera in cameras]))
-            self.gpu.launch(
-                f"project_{self._columns}", (width, height, len(cameras)), BLOCK,
-                self._density.handle, self._labels.handle, *self._size, views.pointer,
-                np.int32(width), np.int32(height), np.int32(len(self.materials)), out.pointer,
-            )  # fmt: skip
+            out = self.gpu.zeros((len(cameras), len(materials), height, width))
+            for projector in (self, *others):
+                projector._add_to(out, cameras, materials)
         return out
+
+    def _add_to(self, out: DeviceArray, cameras: Sequence[Camera], materials: Sequence[Material]) -> None:
+        planes, height, width = out.shape[1:]
+        views = self.gpu.upload(np.stack([_view(camera, self._ras_from_ijk) for camera in cameras]))
+        plane_of = self.gpu.upload(np.array([materials.index(material) for material in self.materials], np.int32))
+        self.gpu.launch(
+            f"project_{columns_for(len(self.materials))}", (width, height, len(cameras)), BLOCK,
+            self._density.handle, self._labels.handle, *self._size, views.pointer, np.int32(width), np.int32(height),
+            plane_of.pointer, np.int32(len(self.materials)), np.int32(planes), out.pointer,
+        )  # fmt: skip
 
     def form(
         self,
@@ -103,9 +110,10 @@ class CudaProjector:
         photons_per_pixel: float,
         seed: int = 0,
         scatter: ScatterModel | None = None,
+        others: Sequence[CudaProjector] = (),
     ) -> FormedImage:
         """One finished image, copied from the device; see form_on_device."""
-        images = self.form_on_device([camera], spectrum, detector, noise, photons_per_pixel, seed, scatter)
+        images = self.form_on_device([camera], spectrum, detector, noise, photons_per_pixel, seed, scatter, others)
         return FormedImage(
             images.signal.get()[0],
             images.photons.get()[0],
@@ -122,29 +130,42 @@ class CudaProjector:
         photons_per_pixel: float,
         seed: int = 0,
         scatter: ScatterModel | None = None,
+        others: Sequence[CudaProjector] = (),
     ) -> DeviceImages:
-        """The whole image formation of a batch of views, left on the device.
+        """The whole image formation of a batch of views, of this volume and others together, left on the device.
 
         Every step is that of exposure.expose and noise.NoiseModel.apply; view n draws the noise of `seed + n`. The
         random numbers are not those of the CPU, their statistics are. A scatter model with a method
         `estimate_on_device`, see scatter_planes, works on the device as well; of any other the area densities are
         copied to the host, and its estimate back.
         """
-        areas = self.project_on_device(cameras)
-        key = (spectrum, detector)
+        materials = materials_of([self, *others])
+        areas = self.project_on_device(cameras, others)
         planes = None
         if scatter is not None:
-            planes = scatter_planes(self.gpu, scatter, areas, self.materials, cameras, *key)
+            planes = scatter_planes(self.gpu, scatter, areas, materials, cameras, spectrum, detector)
         with self.gpu.active():
-            if key not in self._beams:
-                while len(self._beams) >= MOST_BEAMS:
-                    self._beams.pop(next(iter(self._beams)))
-                self._beams[key] = Beam.upload(self.gpu, self.materials, self._columns, *key)
-            return develop(self.gpu, areas, self._beams[key], noise, photons_per_pixel, seed, planes)
+            beam = self._beam(materials, spectrum, detector)
+            return develop(self.gpu, areas, beam, noise, photons_per_pixel, seed, planes)
+
+    def _beam(self, materials: tuple[Material, ...], spectrum: Spectrum, detector: Detector) -> Beam:
+        key = materials, spectrum, detector
+        if key not in self._beams:
+            while len(self._beams) >= MOST_BEAMS:
+                self._beams.pop(next(iter(self._beams)))
+            self._beams[key] = Beam.upload(self.gpu, materials, columns_for(len(materials)), spectrum, detector)
+        return self._beams[key]
 
 
-def _columns_for(materials: int) -> int:
-    """The kernels come for 4, 8 and 16 materials."""
+def materials_of(projectors: Sequence[CudaProjector]) -> tuple[Material, ...]:
+    """The materials of all volumes, each once, in the order they appear."""
+    return tuple(dict.fromkeys(material for projector in projectors for material in projector.materials))
+
+
+def columns_for(materials: int) -> int:
+    """The kernels come for 4, 8 and 16 materials; ValueError for more."""
+    if materials > MAX_MATERIALS:
+        raise ValueError(f"{materials} materials in one image; the GPU takes {MAX_MATERIALS}: merge some.")
     return next(columns for columns in (4, 8, 16) if materials <= columns)
 
 

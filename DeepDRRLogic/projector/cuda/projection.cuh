@@ -113,10 +113,12 @@ __device__ __forceinline__ void march(
     }
 }
 
-// One thread is one pixel, grid.z the view.
+// Adds to area_densities (views, planes, height, width): plane_of[m] is the plane of the volume's material m. One thread
+// is one pixel, grid.z the view.
 template <int MATERIALS>
 __device__ __forceinline__ void project(
-    const Volume &volume, const float *views, int width, int height, int materials, float *area_densities
+    const Volume &volume, const float *views, int width, int height, const int *plane_of, int materials, int planes,
+    float *area_densities
 ) {
     const int u = blockIdx.x * blockDim.x + threadIdx.x, v = blockIdx.y * blockDim.y + threadIdx.y;
     if (u >= width || v >= height) return;
@@ -142,19 +144,19 @@ __device__ __forceinline__ void project(
 
     const float cm_per_slice = CM_PER_MM * sqrtf(square_mm) / longest;
     const size_t pixels = (size_t)width * height;
-    float *out = area_densities + (size_t)blockIdx.z * materials * pixels + (size_t)v * width + u;
+    float *out = area_densities + (size_t)blockIdx.z * planes * pixels + (size_t)v * width + u;
 #pragma unroll
     for (int m = 0; m < MATERIALS; ++m)
-        if (m < materials) out[m * pixels] = total[m] * cm_per_slice;
+        if (m < materials) out[plane_of[m] * pixels] += total[m] * cm_per_slice;
 }
 
 #define PROJECT(MATERIALS)                                                                                             \
     extern "C" __global__ void project_##MATERIALS(                                                                    \
         cudaTextureObject_t density, cudaTextureObject_t labels, int ni, int nj, int nk, const float *views,           \
-        int width, int height, int materials, float *area_densities                                                    \
+        int width, int height, const int *plane_of, int materials, int planes, float *area_densities                   \
     ) {                                                                                                                \
         const Volume volume = {density, labels, {ni, nj, nk}};                                                         \
-        project<MATERIALS>(volume, views, width, height, materials, area_densities);                                   \
+        project<MATERIALS>(volume, views, width, height, plane_of, materials, planes, area_densities);                 \
     }
 
 PROJECT(4)

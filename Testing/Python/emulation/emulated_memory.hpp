@@ -22,6 +22,7 @@
 #undef cuMemFree
 #undef cuMemGetInfo
 #undef cuMemcpy3D
+#undef cuMemsetD8
 #undef cuMemcpyDtoH
 #undef cuMemcpyHtoD
 #undef cuEventDestroy
@@ -77,6 +78,13 @@ EXPORTED(cuMemFree_v2)(CUdeviceptr pointer) {
     CHECK(memory.count(pointer));
     used_bytes -= memory[pointer].bytes.size();
     memory.erase(pointer);
+    return CUDA_SUCCESS;
+}
+
+EXPORTED(cuMemsetD8_v2)(CUdeviceptr to, unsigned char value, size_t bytes) {
+    ENTER(true);
+    CHECK(memory.count(to) && bytes <= memory[to].bytes.size());
+    std::memset(memory[to].bytes.data(), value, bytes);
     return CUDA_SUCCESS;
 }
 
