@@ -39,7 +39,7 @@ def fill_layers(density, labels, source, origin, along_u, along_v, lengths_cm, f
                             out[n // per_layer, labels[k, j, i], v, u] += found * mass
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def fill_kernels(rayleigh, compton, gaps_mm, v_mm, u_mm, finer, passed, r_out, c_out):
     """Means over finer² places per pixel of p(θ) cos³ / gap² for two distributions (group, 1 - cos θ from 0 to 1).
 
