@@ -1,4 +1,4 @@
-"""The march through the voxels that cuts a body into layers, compiled by numba."""
+"""What the fast models do often, compiled by numba: cutting a body into layers, and filling kernels."""
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False, check-untyped-defs=False
 
 from __future__ import annotations
@@ -37,3 +37,29 @@ def fill_layers(density, labels, source, origin, along_u, along_v, lengths_cm, f
                         found = density[k, j, i]
                         if found > 0.0:
                             out[n // per_layer, labels[k, j, i], v, u] += found * mass
+
+
+@compiled(error_model="numpy")
+def fill_kernels(rayleigh, compton, gaps_mm, v_mm, u_mm, finer, passed, r_out, c_out):
+    """Means over finer² places per pixel of p(θ) cos³ / gap² for two distributions (group, 1 - cos θ from 0 to 1).
+
+    `v_mm`, `u_mm` are the places, r_out and c_out (group, layer, rows, columns); `passed` (group, layer, v, u), or
+    empty for ones, is a further factor.
+    """
+    last = rayleigh.shape[1] - 1
+    through = passed.size > 0
+    for layer in range(gaps_mm.size):
+        gap = gaps_mm[layer]
+        for v in range(v_mm.size):
+            for u in range(u_mm.size):
+                cosine = gap / math.sqrt(v_mm[v] ** 2 + u_mm[u] ** 2 + gap * gap)
+                at = min((1.0 - cosine) * last, last - 1e-3)
+                index = int(at)
+                part = at - index
+                weight = cosine**3 / (gap * gap * finer * finer)
+                for group in range(rayleigh.shape[0]):
+                    factor = weight * passed[group, layer, v, u] if through else weight
+                    r = rayleigh[group, index] + part * (rayleigh[group, index + 1] - rayleigh[group, index])
+                    c = compton[group, index] + part * (compton[group, index + 1] - compton[group, index])
+                    r_out[group, layer, v // finer, u // finer] += r * factor
+                    c_out[group, layer, v // finer, u // finer] += c * factor

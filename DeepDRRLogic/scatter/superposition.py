@@ -185,34 +185,25 @@ def _kernels(
     layers: Layers, energies: FloatArray, slant: FloatArray, farther_mm: float, grid: AntiScatterGrid | None
 ) -> tuple[tuple[Float32Array, ...], FloatArray]:
     """Kernels (group, layer, 2 rows, 2 columns) of the three kinds, wrapped around pixel (0, 0); Compton's mean k."""
+    from .layering import fill_kernels
+
     rows, columns = layers.beam.shape
     pitch_u, pitch_v = layers.camera.pixel_pitch_mm
     area = pitch_u * pitch_v
     part = (np.arange(_SUB) + 0.5) / _SUB - 0.5
     v = (np.arange(rows + 1)[:, None] + part).ravel() * pitch_v
     u = (np.arange(columns + 1)[:, None] + part).ravel() * pitch_u
-    square = (v[:, None] ** 2 + u**2)[None]
-    cosine = layers.gaps_mm[:, None, None] / np.sqrt(square + layers.gaps_mm[:, None, None] ** 2)
-    solid = area * cosine**3 / layers.gaps_mm[:, None, None] ** 2
     r_shape, c_shape, kept = _angular(energies.tobytes())
-    at = np.clip((1.0 - cosine) * (_COSINES - 1), 0.0, _COSINES - 1.001)
-    index = at.astype(int)
-    fraction = (at - index).astype(np.float32)
-
-    def looked_up(table: Float32Array) -> Float32Array:
-        return np.asarray(table[:, index] * (1.0 - fraction) + table[:, index + 1] * fraction)
-
-    def passed(gaps_mm: FloatArray) -> FloatArray | float:
-        return 1.0 if grid is None else _through(grid, energies, v, u, gaps_mm)
-
-    near = passed(layers.gaps_mm)
-    r_kernel = _mirrored(_block(looked_up(r_shape) * solid * near))
-    way_out = np.exp(-np.minimum(slant[:, :, None, None] * (1.0 / _block(cosine) - 1.0), 30.0))
-    c_kernel = _mirrored(_block(looked_up(c_shape) * solid * near) * way_out)
-    far = layers.gaps_mm + farther_mm
-    wide = area / (4.0 * np.pi) * far[:, None, None] / (square + far[:, None, None] ** 2) ** 1.5
-    m_kernel = _mirrored(_block(wide * near * np.ones((1, 1, 1, 1))))
-    return (r_kernel, c_kernel, m_kernel), kept
+    passed = np.zeros((0, 0, 0, 0)) if grid is None else _through(grid, energies, v, u, layers.gaps_mm)
+    r_kernel, c_kernel = np.zeros((2, len(energies), len(layers.gaps_mm), rows + 1, columns + 1), np.float32)
+    fill_kernels(area * r_shape, area * c_shape, layers.gaps_mm, v, u, _SUB, passed, r_kernel, c_kernel)
+    gaps = layers.gaps_mm[:, None, None]
+    square = v[:, None] ** 2 + u**2
+    slanted = _block(np.sqrt(square + gaps**2) / gaps) - 1.0
+    c_kernel *= np.exp(-np.minimum(slant[:, :, None, None] * slanted, 30.0))
+    wide = area / (4.0 * np.pi) * (gaps + farther_mm) / (square + (gaps + farther_mm) ** 2) ** 1.5
+    m_kernel = _block(wide[None] if grid is None else wide * passed)
+    return (_mirrored(r_kernel), _mirrored(c_kernel), _mirrored(m_kernel)), kept
 
 
 def _through(
