@@ -63,7 +63,8 @@ def main() -> None:
 
 def _cases(folder: Path, hold_out: list[str]) -> list[Case]:
     """All cases but those held out and others of the same patients."""
-    cases = [read_case(path) for path in sorted(folder.glob("*.npz"))]
+    paths = (path for path in sorted(folder.glob("*.npz")) if not path.name.startswith("."))
+    cases = [read_case(path) for path in paths]
     missing = set(hold_out) - {case.name for case in cases}
     if missing:
         logging.warning("Held out, but not there: %s.", ", ".join(sorted(missing)))

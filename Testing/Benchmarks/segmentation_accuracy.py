@@ -32,6 +32,7 @@ from DeepDRRLogic.volume import CTVolume, MaterialLabels, MaterialVolume
 
 VIEWS = ("pa", "lateral_left")
 THIN_SLICE_MM = 1.6
+DENSE_SHARE = 0.01  # of the body's voxels; less is calcified specks and grains of noise
 Method = Callable[[CTVolume, str, str], Labels]
 
 
@@ -135,7 +136,7 @@ def table(results: Mapping[str, list[Result]]) -> str:
         "All cases": lambda r: True,
         f"Thin slices (≤ {THIN_SLICE_MM} mm)": lambda r: r.slice_mm <= THIN_SLICE_MM,
         f"Thick slices (> {THIN_SLICE_MM} mm)": lambda r: r.slice_mm > THIN_SLICE_MM,
-        "Dense contrast": lambda r: r.counts.contrast > 2000,
+        "Dense contrast": lambda r: r.counts.contrast > DENSE_SHARE * np.sum(r.counts.confusion),
     }
     parts = []
     for title, wanted in groups.items():

@@ -108,10 +108,12 @@ def reference(hu: npt.NDArray[np.int16], labels: Labels, weight: Labels, samplin
     contrast = (labels == SOFT) & (hu >= CONTRAST_MIN_HU) & known
     contrast &= ndimage.binary_opening(contrast)  # grains of noise are no contrast
     if contrast.any() and bone.any():
-        contrast &= _further_than(~bone, BRIM_MM, sampling_mm)
+        box = _box_around(contrast, BRIM_MM, sampling_mm)
+        contrast[box] &= _further_than(~bone[box], BRIM_MM, sampling_mm)
     inner = bone & known
     if inner.any():
-        inner &= _further_than(bone, BRIM_MM, sampling_mm)
+        box = _box_around(inner, BRIM_MM, sampling_mm)
+        inner[box] &= _further_than(bone[box], BRIM_MM, sampling_mm)
     return Reference(hu, labels, known, body & known, contrast, inner)
 
 
@@ -146,9 +148,19 @@ def intensity_error(found: npt.NDArray[np.floating], best: npt.NDArray[np.floati
     return float(np.mean(np.abs(found[behind] - best[behind]) / best[behind]))
 
 
+def _box_around(mask: Mask, margin_mm: float, sampling_mm: Sampling) -> tuple[slice, ...]:
+    """The smallest box that holds the mask with a margin."""
+    margins = [int(np.ceil(margin_mm / step)) + 1 for step in sampling_mm]
+    found = ndimage.find_objects(mask.view(np.uint8))[0]
+    return tuple(slice(max(axis.start - m, 0), axis.stop + m) for axis, m in zip(found, margins, strict=True))
+
+
 def _further_than(mask: Mask, distance_mm: float, sampling_mm: Sampling) -> Mask:
     """Voxels of the mask further than that from what is outside it; beyond the volume nothing is outside."""
-    return np.asarray(ndimage.distance_transform_edt(mask, sampling_mm) > distance_mm)
+    reach = [int(distance_mm / step) for step in sampling_mm]
+    k, j, i = (np.arange(-n, n + 1) * step for n, step in zip(reach, sampling_mm, strict=True))
+    ball = k[:, None, None] ** 2 + j[:, None] ** 2 + i**2 <= distance_mm**2
+    return np.asarray(ndimage.binary_erosion(mask, ball, border_value=1))
 
 
 def _share(part: int, whole: int) -> float:

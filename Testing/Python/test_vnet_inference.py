@@ -315,9 +315,10 @@ def test_the_weights_of_the_package_segment_a_patient_they_have_not_seen(a_torso
     found = segment(ct, "vnet").labels
     by_thresholds = segment(ct, "threshold").labels
     assert dice(found == 0, truth == 0) > 0.98
-    assert dice(found == 2, truth == 2) > max(0.93, dice(by_thresholds == 2, truth == 2))
+    found_dice, dice_by_thresholds = (dice(labels == 2, truth == 2) for labels in (found, by_thresholds))
+    assert 1 - found_dice < 0.5 * (1 - dice_by_thresholds)
     marrow = (truth == 2) & (ct.hu < 200)
-    assert (found[marrow] == 2).mean() > 0.9
+    assert (found[marrow] == 2).mean() > 0.7
 
 
 def test_the_weights_of_the_package_are_small_and_in_half_precision():
