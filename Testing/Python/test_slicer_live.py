@@ -247,6 +247,13 @@ def test_time_that_others_need_is_left_to_them():
     assert shared.width < 384
 
 
+def test_one_late_frame_among_punctual_ones_is_forgiven():
+    size = PreviewSize(256)
+    for seconds in (0.08, 0.08, 0.11, 0.08, 0.08):
+        size.record(seconds)
+    assert size.width == 256
+
+
 def test_a_frame_within_its_time_keeps_its_size():
     size = PreviewSize(256)
     for _ in range(20):
