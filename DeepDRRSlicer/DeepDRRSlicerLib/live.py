@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import carm_display, exposing, xray_nodes
@@ -37,7 +37,9 @@ Quality = Literal["", "preview", "full"]
 GAP_MS = 8
 """Between two frames the event loop gets this long at least, to take in what the mouse did."""
 REST_S = 0.12
-_POLL_MS = 15
+_POLL_MS = 5
+WORKERS_TURN_S = 0.03
+"""So long a poll waits for the worker: an idle Slicer keeps Python's lock, and threads would hardly ever run."""
 _MOTION_S = 0.4
 
 
@@ -167,7 +169,7 @@ class LiveSession:
                 self._intervals.clear()
             self.size.record(ended - started, interval if moving else None)
             self._last_start, self._last_end, self._moved_at = started, ended, ended
-        self._tick_in(GAP_MS if changed else _POLL_MS)
+        self._tick_in(GAP_MS)
 
     def _stale(self, carm: CArmNodes, key: Hashable) -> bool:
         return self._shown.get(carm.root.GetID(), (None, ""))[0] != key
@@ -222,6 +224,7 @@ class LiveSession:
         if any(self._stale(carm, self._key(carm)) for carm in self._carms):
             self._frame()
         elif self._job is not None:
+            wait([self._job[3]], WORKERS_TURN_S)
             self._collect()
             self._tick_in(_POLL_MS)
         elif rough := [carm for carm in self._carms if self._shown[carm.root.GetID()][1] != "full"]:
