@@ -2,8 +2,10 @@
 
 import importlib
 import sys
-import unittest
+import tempfile
+from pathlib import Path
 
+import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -149,5 +151,106 @@ class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.onReload(self)
 
 
-class DeepDRRSlicerTest(ScriptedLoadableModuleTest, unittest.TestCase):
-    """placeholder"""
+class DeepDRRSlicerTest(ScriptedLoadableModuleTest):
+    """The module from end to end, for Slicer's test button and CTest: real Slicer, nothing stood in for."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+        self.folder = tempfile.TemporaryDirectory(prefix="DeepDRRSlicerTest")
+
+    def tearDown(self):
+        slicer.mrmlScene.Clear()
+        self.folder.cleanup()
+
+    def runTest(self):
+        """Each scenario on an empty scene."""
+        for scenario in (
+            self.test_an_edited_segment_changes_the_xray_where_it_lies,
+            self.test_panel_and_transforms_are_one_state,
+            self.test_a_saved_scene_takes_the_same_xray,
+            self.test_points_and_sweep,
+        ):
+            self.setUp()
+            try:
+                scenario()
+            finally:
+                self.tearDown()
+        self.delayDisplay("Test passed")
+
+    def aim(self):
+        """A small CT, its segments and a C-arm with few pixels, as a user would have them."""
+        from DeepDRRSlicerLib.ct_nodes import phantom_node
+
+        logic = DeepDRRSlicerLogic()
+        ct = phantom_node(slicer.mrmlScene, "chest", 4.0)
+        segmentation = logic.segment(ct)
+        carm = logic.carm(preset="deepdrr_paper", volumeNode=ct)
+        return logic, ct, segmentation, carm
+
+    def pixels(self, imageNode):
+        return slicer.util.arrayFromVolume(imageNode)[0].copy()
+
+    def test_an_edited_segment_changes_the_xray_where_it_lies(self):
+        self.delayDisplay("Segment, edit, shoot")
+        logic, ct, segmentation, carm = self.aim()
+        before = self.pixels(logic.render(ct, segmentation, carm))
+        bone = segmentation.GetSegmentation().GetSegmentIdBySegmentName("Bone")
+        voxels = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, bone, ct).copy()
+        middle = tuple(slice(n // 2 - 3, n // 2 + 3) for n in voxels.shape)
+        self.assertEqual(voxels[middle].max(), 0, "the phantom's middle is soft")
+        voxels[middle] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, segmentation, bone, ct)
+        change = np.abs(self.pixels(logic.render(ct, segmentation, carm)) - before)
+        u, v = logic.projectPoints([carm.arm().isocenter_ras_mm], carm)[0]
+        rows, columns = np.nonzero(change > 0.5 * change.max())
+        self.assertGreater(change.max(), 0.02)
+        self.assertLess(np.hypot(columns.mean() - u, rows.mean() - v), 20.0)
+
+    def test_panel_and_transforms_are_one_state(self):
+        self.delayDisplay("Aim with the panel and with the transforms")
+        widget = slicer.modules.deepdrrslicer.widgetRepresentation().self()
+        _logic, ct, segmentation, carm = self.aim()
+        widget.initializeParameterNode()
+        parameters = widget.panel.parameters
+        parameters.ctVolume, parameters.segmentation, parameters.carm = ct, segmentation, carm.root
+        parameters.live = False
+        self.assertEqual(widget.ui.materialTable.rowCount, 3)
+        widget.ui.primarySlider.value = 30.0
+        self.assertAlmostEqual(carm.dicom_angles_deg()[0], 30.0, places=6)
+        carm.set(secondary_angle_deg=-10.0)
+        self.assertAlmostEqual(widget.ui.secondarySlider.value, -10.0, places=6)
+        turn = vtk.vtkTransform()
+        turn.RotateZ(45.0)
+        carm.node("primary").SetMatrixTransformToParent(turn.GetMatrix())
+        self.assertAlmostEqual(widget.ui.primarySlider.value, 45.0, places=6)
+        widget.ui.shootButton.click()
+        self.assertTrue(widget.ui.statusLabel.text.startswith("Shot"), widget.ui.messageLabel.text)
+        self.assertIs(parameters.xrayImage, carm.image_node())
+
+    def test_a_saved_scene_takes_the_same_xray(self):
+        self.delayDisplay("Save, close, load, shoot again")
+        logic, ct, segmentation, carm = self.aim()
+        carm.set(primary_angle_deg=-25.0, secondary_angle_deg=12.0)
+        shot = self.pixels(logic.render(ct, segmentation, carm))
+        path = str(Path(self.folder.name) / "scene.mrb")
+        self.assertTrue(slicer.util.saveScene(path))
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(path)
+        logic = DeepDRRSlicerLogic()
+        carm = logic.carms()[0]
+        np.testing.assert_allclose(carm.dicom_angles_deg(), (-25.0, 12.0), atol=1e-9)
+        ct = slicer.util.getNode("Phantom chest")
+        segmentation = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+        np.testing.assert_allclose(self.pixels(logic.render(ct, segmentation, carm)), shot, atol=1e-4)
+
+    def test_points_and_sweep(self):
+        self.delayDisplay("Project a point, record a sweep")
+        logic, ct, segmentation, carm = self.aim()
+        points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Landmarks")
+        points.AddControlPoint(carm.arm().isocenter_ras_mm)
+        np.testing.assert_allclose(logic.projectPoints(points, carm), [(309.5, 239.5)], atol=1e-6)
+        homogeneous = logic.projectionMatrix(carm) @ [*carm.arm().isocenter_ras_mm, 1.0]
+        np.testing.assert_allclose(homogeneous[:2] / homogeneous[2], (309.5, 239.5), atol=1e-6)
+        browser = logic.sweep(ct, segmentation, carm, startDeg=-10.0, stopDeg=10.0, frames=3, width=128)
+        self.assertEqual(browser.GetNumberOfItems(), 3)
+        self.assertAlmostEqual(carm.dicom_angles_deg()[0], 0.0, places=6)

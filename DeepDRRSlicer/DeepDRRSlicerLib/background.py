@@ -20,6 +20,8 @@ import numpy as np
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.volume import CTVolume, MaterialLabels
 
+# An idle Slicer keeps Python's lock: the thread that reads gets its turn while we wait for it.
+_READERS_TURN_S = 0.005
 PROGRESS = "progress "
 HU, CT, LABELS, RESULT = "hu.npy", "ct.json", "labels.npy", "result.json"
 
@@ -61,12 +63,14 @@ class SegmentationJob:
         return "\n".join(self._lines)
 
     def poll(self) -> JobState:
-        """How it stands; never waits for the process."""
+        """How it stands; waits for the process no longer than some milliseconds."""
         if self._cancelled:
             return JobState(self._fraction, "Cancelled", True, True)
         if self._labels is None and not self._error and self._process.poll() is not None:
             self._reader.join()
             self._finish()
+        else:
+            self._reader.join(_READERS_TURN_S)
         if self._error:
             return JobState(self._fraction, self._error, True, True)
         if self._labels is not None:

@@ -23,7 +23,15 @@ from DeepDRRLogic.carm_presets import preset_settings, view_angles_deg
 from DeepDRRLogic.geometry import Camera
 
 from . import kinematics
-from .mrml import in_scene, parent_from_node, set_attribute, set_parent_from_node, world_from_node, world_from_parent
+from .mrml import (
+    ModifyTogether,
+    in_scene,
+    parent_from_node,
+    set_attribute,
+    set_parent_from_node,
+    world_from_node,
+    world_from_parent,
+)
 
 JOINTS = ("root", "lift", "wigwag", "primary", "secondary", "roll")
 TITLES = {
@@ -182,7 +190,7 @@ class CArmNodes:
         angles = (arm.primary_angle_deg, arm.secondary_angle_deg, spin)
         pose = rigid(kinematics.gantry_rotation(angles), arm.isocenter_in_patient_ras_mm)
         matrices = self._joints_for(pose, angles)
-        with _Together([self.node(joint) for joint in JOINTS]):
+        with ModifyTogether([self.node(joint) for joint in JOINTS]):
             set_attribute(self.root, NEAR, json.dumps(angles))
             set_attribute(self.root, SETTINGS, json.dumps(settings))
             for joint, matrix in matrices.items():
@@ -286,18 +294,3 @@ class CArmNodes:
 def _tidy(angle_deg: float) -> float:
     """An angle without the dust that going through a matrix leaves on it."""
     return round(angle_deg, 10) + 0.0
-
-
-class _Together:
-    """Holds back the events of several nodes until all of them are set."""
-
-    def __init__(self, nodes: list[Any]) -> None:
-        self._nodes = nodes
-        self._before: list[int] = []
-
-    def __enter__(self) -> None:
-        self._before = [node.StartModify() for node in self._nodes]
-
-    def __exit__(self, *_: object) -> None:
-        for node, before in zip(self._nodes, self._before, strict=True):
-            node.EndModify(before)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import carm_display, exposing, xray_nodes
@@ -23,10 +23,13 @@ from .preview_size import PreviewSize
 from .technique import SLOW_SCATTER, Technique
 
 if TYPE_CHECKING:
+    from DeepDRRLogic.carm import CArm
     from DeepDRRLogic.image import XRayImage
 
+    from .exposing import Exposure
     from .patient import Patient
     from .scene_logic import SceneLogic
+    from .xray_nodes import Picture
 
 CallLater = Callable[[int, Callable[[], None]], None]
 Quality = Literal["", "preview", "full"]
@@ -34,7 +37,9 @@ Quality = Literal["", "preview", "full"]
 GAP_MS = 8
 """Between two frames the event loop gets this long at least, to take in what the mouse did."""
 REST_S = 0.12
-_POLL_MS = 15
+_POLL_MS = 5
+WORKERS_TURN_S = 0.03
+"""So long a poll waits for the worker: an idle Slicer keeps Python's lock, and threads would hardly ever run."""
 _MOTION_S = 0.4
 
 
@@ -74,7 +79,7 @@ class LiveSession:
         self._busy = False
         self._wanted_ticks = 0
         self._shown: dict[str, tuple[Hashable, Quality]] = {}
-        self._job: tuple[CArmNodes, Hashable, Patient, Future[XRayImage]] | None = None
+        self._job: tuple[CArmNodes, Hashable, Patient, Future[tuple[XRayImage, Picture]]] | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="DeepDRR")
         self._last_start = -1e9
         self._last_end = -1e9
@@ -164,7 +169,7 @@ class LiveSession:
                 self._intervals.clear()
             self.size.record(ended - started, interval if moving else None)
             self._last_start, self._last_end, self._moved_at = started, ended, ended
-        self._tick_in(GAP_MS if changed else _POLL_MS)
+        self._tick_in(GAP_MS)
 
     def _stale(self, carm: CArmNodes, key: Hashable) -> bool:
         return self._shown.get(carm.root.GetID(), (None, ""))[0] != key
@@ -190,12 +195,15 @@ class LiveSession:
             self._shown[carm.root.GetID()] = (key, quality)
         self._on_frame(carm, quality, self._clock() - started)
 
-    def _show(self, carm: CArmNodes, patient: Patient, image: XRayImage, quality: Quality) -> None:
+    def _show(
+        self, carm: CArmNodes, patient: Patient, image: XRayImage, quality: Quality, picture: Picture | None = None
+    ) -> None:
         node = self._logic.imageOf(carm)
         if quality == "full":
-            self._logic.show(node, image, patient, carm, self._technique)
+            self._logic.show(node, image, patient, carm, self._technique, picture)
         else:
-            xray_nodes.show_image(node, image, self._technique, carm.arm(), moving=True)
+            shown = picture or xray_nodes.picture_of(image, self._technique, carm.arm())
+            xray_nodes.show_picture(node, shown, self._technique, moving=True)
         self.last_quality = quality
 
     def _scatters(self) -> bool:
@@ -216,6 +224,7 @@ class LiveSession:
         if any(self._stale(carm, self._key(carm)) for carm in self._carms):
             self._frame()
         elif self._job is not None:
+            wait([self._job[3]], WORKERS_TURN_S)
             self._collect()
             self._tick_in(_POLL_MS)
         elif rough := [carm for carm in self._carms if self._shown[carm.root.GetID()][1] != "full"]:
@@ -227,7 +236,7 @@ class LiveSession:
         """Let the worker make the image of full quality."""
         patient = self._logic.patient(self._volume, self._segmentation)
         exposure = exposing.prepare(patient, carm.camera(), self._technique, carm.arm())
-        future = self._worker.submit(exposing.expose, exposure, "full", scatter=self._scatters())
+        future = self._worker.submit(_expose_and_present, exposure, carm.arm(), self._scatters())
         self._job = (carm, self._key(carm), patient, future)
 
     def _collect(self) -> None:
@@ -242,10 +251,17 @@ class LiveSession:
         started = self._clock()
         self._busy = True
         try:
-            self._show(carm, patient, future.result(), "full")
+            image, picture = future.result()
+            self._show(carm, patient, image, "full", picture)
         except ValueError as error:
             self._on_error(str(error))
         finally:
             self._busy = False
             self._shown[carm.root.GetID()] = (key, "full")
         self._on_frame(carm, "full", self._clock() - started)
+
+
+def _expose_and_present(exposure: Exposure, arm: CArm, scatter: bool) -> tuple[XRayImage, Picture]:
+    """The worker's part, in full quality."""
+    image = exposing.expose(exposure, "full", scatter=scatter)
+    return image, xray_nodes.picture_of(image, exposure.technique, arm)

@@ -31,8 +31,8 @@ _SEEN_BY_CT = frozenset(
     ("air", "soft_tissue", "bone", "cortical_bone", "trabecular_bone", "adipose", "muscle", "lung", "water", "blood")
 )
 _LABELMAP = "Binary labelmap"
-_CLOSED_SURFACE = "Closed surface"
 _OPACITY_3D = {"air": 0.0, "soft_tissue": 0.12}
+_FILL_2D = {"soft_tissue": 0.1}  # of half: the CT is seen through it
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def segmentation_from_labels(
             display.SetSegmentVisibility3D(f"DeepDRR_{its.name}", opacity > 0.0)
             display.SetSegmentVisibility(f"DeepDRR_{its.name}", opacity > 0.0)
             display.SetSegmentOpacity3D(f"DeepDRR_{its.name}", opacity)
+            display.SetSegmentOpacity2DFill(f"DeepDRR_{its.name}", _FILL_2D.get(its.name, 0.6))
     _put_beside(node, volume)
     return node
 
@@ -141,6 +142,19 @@ def segmentation_of(volume: Any) -> Any | None:
     found = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
     mine = [node for node in found if node.GetNodeReferenceID(role) == volume.GetID()]
     return mine[-1] if mine else None
+
+
+def ensure_labelmaps(segmentation_node: Any, volume: Any) -> None:
+    """Give segments that are surfaces, such as a plate's model, voxels of the CT's size."""
+    segmentation = segmentation_node.GetSegmentation()
+    if not segmentation.GetNumberOfSegments() or segmentation.ContainsRepresentation(_LABELMAP):
+        return
+    segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    if not segmentation.CreateRepresentation(_LABELMAP):
+        raise ValueError(
+            f"The segments of {segmentation_node.GetName()} cannot be turned into voxels: create their "
+            "'Binary labelmap' representation in the module Segmentations."
+        )
 
 
 def _segments(segmentation_node: Any) -> Iterator[tuple[str, Any]]:

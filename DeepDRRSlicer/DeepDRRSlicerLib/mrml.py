@@ -71,3 +71,18 @@ def set_attribute(node: Any, name: str, value: str) -> bool:
 def in_scene(node: Any | None) -> bool:
     """Whether a node is still in a scene."""
     return node is not None and node.GetScene() is not None and node.GetScene().IsNodePresent(node) > 0
+
+
+class ModifyTogether:
+    """Holds back the events of several nodes until all of them are set."""
+
+    def __init__(self, nodes: list[Any]) -> None:
+        self._nodes = nodes
+        self._before: list[int] = []
+
+    def __enter__(self) -> None:
+        self._before = [node.StartModify() for node in self._nodes]
+
+    def __exit__(self, *_: object) -> None:
+        for node, before in zip(self._nodes, self._before, strict=True):
+            node.EndModify(before)

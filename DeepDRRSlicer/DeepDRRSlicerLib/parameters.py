@@ -3,7 +3,7 @@
 The C-arm's values are not here: they live in the C-arm's own transforms, of which a scene may have several.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from slicer import (
     vtkMRMLLinearTransformNode,
@@ -21,6 +21,16 @@ from . import technique as plain
 PHOTONS, MAS = "photons per pixel", "mAs"
 NO_SCATTER = "none"
 
+_CHOICES = {
+    "detector": list(plain.detector_choices()),
+    "scatter": [name or NO_SCATTER for name in plain.scatter_choices()],
+    "window": list(plain.window_choices()),
+    "device": list(plain.device_choices()),
+}
+_USUAL = {"detector": "ideal", "scatter": NO_SCATTER, "window": "auto", "device": "auto"}
+_METHODS = list(segmentation_methods())
+_USUAL_METHOD = "threshold"
+
 
 @parameterPack
 class TechniqueParameters:
@@ -33,15 +43,15 @@ class TechniqueParameters:
     dose: Annotated[str, Choice([PHOTONS, MAS]), Default(PHOTONS)]
     photonsPerPixel: Annotated[float, WithinRange(1, 1e9), Default(5e5)]
     mas: Annotated[float, WithinRange(0.001, 10000), Default(2)]
-    detector: Annotated[str, Choice(list(plain.detector_choices())), Default("ideal")]
-    scatter: Annotated[str, Choice([name or NO_SCATTER for name in plain.scatter_choices()]), Default(NO_SCATTER)]
+    detector: Annotated[str, Choice(_CHOICES["detector"]), Default(_USUAL["detector"])]
+    scatter: Annotated[str, Choice(_CHOICES["scatter"]), Default(_USUAL["scatter"])]
     noise: Annotated[bool, Default(True)]
     seed: Annotated[int, WithinRange(0, 2**31 - 1), Default(0)]
     log: Annotated[bool, Default(True)]
     bonesDark: Annotated[bool, Default(False)]
     collimator: Annotated[str, Default("")]
-    window: Annotated[str, Choice(list(plain.window_choices())), Default("auto")]
-    device: Annotated[str, Choice(list(plain.device_choices())), Default("auto")]
+    window: Annotated[str, Choice(_CHOICES["window"]), Default(_USUAL["window"])]
+    device: Annotated[str, Choice(_CHOICES["device"]), Default(_USUAL["device"])]
 
 
 @parameterNodeWrapper
@@ -53,7 +63,7 @@ class DeepDRRSlicerParameterNode:
     carm: vtkMRMLLinearTransformNode | None
     xrayImage: vtkMRMLScalarVolumeNode | None
     landmarks: vtkMRMLMarkupsFiducialNode | None
-    method: Annotated[str, Choice(list(segmentation_methods())), Default("threshold")]
+    method: Annotated[str, Choice(_METHODS), Default(_USUAL_METHOD)]
     airMaxHu: Annotated[float, WithinRange(-1024, 0), Default(AIR_MAX_HU)]
     boneMinHu: Annotated[float, WithinRange(0, 2000), Default(BONE_MIN_HU)]
     technique: TechniqueParameters
@@ -83,3 +93,16 @@ def technique_of(parameters: DeepDRRSlicerParameterNode) -> plain.Technique:
         window=its.window,
         device=its.device,
     )
+
+
+def forget_unknown_choices(node: Any) -> list[str]:
+    """Replace choices that this computer does not offer, such as a saved scene's GPU, by the usual ones; their names.
+
+    To be called with the bare parameter node before it is wrapped: the wrapper refuses what is no choice.
+    """
+    offered = {f"technique.{name}": (choices, _USUAL[name]) for name, choices in _CHOICES.items()}
+    offered["method"] = (_METHODS, _USUAL_METHOD)
+    unknown = [n for n, (choices, _) in offered.items() if (text := node.GetParameter(n)) and text not in choices]
+    for name in unknown:
+        node.SetParameter(name, offered[name][1])
+    return unknown

@@ -18,8 +18,8 @@ from DeepDRRLogic.voxels import average_blocks
 
 from . import ct_nodes
 from .material_map import Box, MaterialMap
-from .material_nodes import segment_materials
-from .mrml import world_from_parent
+from .material_nodes import ensure_labelmaps, segment_materials
+from .mrml import in_scene, world_from_parent
 
 Quality = Literal["full", "preview"]
 
@@ -56,6 +56,8 @@ class Patient:
         if ct_key != self._ct_key:
             self._ct, self._map = self._read_ct(), None
             self._ct_key, self._segments_key = ct_key, None
+        if in_scene(self.segmentation_node):
+            ensure_labelmaps(self.segmentation_node, self.volume_node)
         key = self._key_of_segments()
         if key == self._segments_key and self.volume is not None:
             return None
@@ -112,7 +114,7 @@ class Patient:
 
     def _key_of_segments(self) -> Hashable:
         node = self.segmentation_node
-        if node is None or node.GetScene() is None:
+        if not in_scene(node):
             return "thresholds"
         segmentation = node.GetSegmentation()
         layers = []
@@ -128,7 +130,7 @@ class Patient:
     def _update_materials(self) -> Box | None:
         assert self._ct is not None
         node = self.segmentation_node
-        if node is None or node.GetScene() is None:
+        if not in_scene(node):
             self._map = None
             self.volume = MaterialVolume.from_ct(self._ct, segment(self._ct))
             k, j, i = self._ct.shape

@@ -137,9 +137,18 @@ class SceneLogic:
         self.show(node, image, patient, carm, technique)
         return node
 
-    def show(self, imageNode: Any, image: XRayImage, patient: Patient, carm: CArmNodes, technique: Technique) -> None:
+    def show(
+        self,
+        imageNode: Any,
+        image: XRayImage,
+        patient: Patient,
+        carm: CArmNodes,
+        technique: Technique,
+        picture: xray_nodes.Picture | None = None,
+    ) -> None:
         """Put an exposure into its node, with all that is needed to make it again."""
-        xray_nodes.show_image(imageNode, image, technique, carm.arm())
+        picture = picture or xray_nodes.picture_of(image, technique, carm.arm())
+        xray_nodes.show_picture(imageNode, picture, technique)
         for role, node in (
             (xray_nodes.CT_ROLE, patient.volume_node),
             (xray_nodes.SEGMENTATION_ROLE, patient.segmentation_node),

@@ -12,7 +12,7 @@ import slicer
 from . import exposing
 from .carm_nodes import JOINTS, CArmNodes
 from .technique import Technique
-from .xray_nodes import image_node, show_image
+from .xray_nodes import image_node, picture_of, show_picture
 
 if TYPE_CHECKING:
     from .patient import Patient
@@ -68,7 +68,7 @@ def record(
             carm.set_joint(sweep.joint, angle)
             arm = carm.arm()
             image = exposing.expose(exposing.prepare(patient, arm.camera(), technique, arm), width=sweep.width)
-            show_image(stand_in, image, technique, arm, moving=index > 0)
+            show_picture(stand_in, picture_of(image, technique, arm), technique, moving=index > 0)
             images.SetDataNodeAtValue(stand_in, f"{angle:g}")
             joints.SetDataNodeAtValue(node, f"{angle:g}")
             if progress is not None:

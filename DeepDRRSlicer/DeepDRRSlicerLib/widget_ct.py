@@ -34,7 +34,12 @@ class CTSection:
         """Nothing is observed here."""
 
     def _load(self, _checked: bool = False) -> None:
+        before = _volumes()
         slicer.util.openAddVolumeDialog()
+        added = [node for node in _volumes() if node not in before]
+        if added:
+            with self._panel.attempt():
+                self._panel.parameters.ctVolume = added[0]
 
     def _add_phantom(self, _checked: bool = False) -> None:
         with self._panel.attempt(busy=True):
@@ -42,6 +47,10 @@ class CTSection:
             node = ct_nodes.phantom_node(slicer.mrmlScene)
             self._panel.parameters.ctVolume = node
             _show_in_slices(node)
+
+
+def _volumes() -> list[Any]:
+    return list(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
 
 
 def _show_in_slices(node: Any) -> None:

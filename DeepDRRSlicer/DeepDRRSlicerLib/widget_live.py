@@ -94,7 +94,8 @@ class LiveSection:
         if carm.root is not at_work.root or image is None:
             return
         columns, rows, _depth = image.GetImageData().GetDimensions()
-        speed = "full quality" if quality == "full" else f"{self._session.frames_per_second:.0f} pictures/s"
+        rate = self._session.frames_per_second
+        speed = "full quality" if quality == "full" else f"{rate:.0f} pictures/s" if rate else "preview"
         self._panel.ui.statusLabel.text = f"Live: {columns} × {rows} pixels, {speed}"
         self._panel.acquire.image_changed()
 

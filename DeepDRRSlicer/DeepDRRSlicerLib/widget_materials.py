@@ -13,7 +13,8 @@ from .widget_panel import Panel
 
 _POLL_MS = 150
 _FROM_CT = "from CT"
-_COLUMNS = (100, 0, 76)
+_COLUMNS = (118, 0, 70)
+_SURFACE = "Closed surface"
 
 
 class MaterialsSection(VTKObservationMixin):
@@ -36,6 +37,7 @@ class MaterialsSection(VTKObservationMixin):
         ui.cancelSegmentButton.connect("clicked(bool)", self._cancel)
         ui.materialTable.connect("cellChanged(int,int)", self._edited)
         ui.editGroup.connect("toggled(bool)", self._open_editor)
+        ui.segments3DCheck.connect("toggled(bool)", self._show_in_3d)
         self._prepare_table()
         self._show_progress(False)
 
@@ -48,6 +50,10 @@ class MaterialsSection(VTKObservationMixin):
         ui.segmentButton.enabled = parameters.ctVolume is not None and self._job is None
         self._watch(parameters.segmentation)
         self._fill_table()
+        self._filling = True
+        ui.segments3DCheck.enabled = parameters.segmentation is not None
+        ui.segments3DCheck.checked = _is_in_3d(parameters.segmentation)
+        self._filling = False
         if self._editor is not None:
             self._connect_editor()
 
@@ -167,7 +173,7 @@ class MaterialsSection(VTKObservationMixin):
             return
         text = item.text().strip().lower()
         try:
-            density = "ct" if text in ("", "ct", _FROM_CT) else float(text.replace(",", "."))
+            density = "ct" if text in ("", "ct", _FROM_CT.lower()) else float(text.replace(",", "."))
         except ValueError:
             self._panel.say(f'"{item.text()}" is no density: give g/cm³, or "{_FROM_CT}".', is_error=True)
             self._refill()
@@ -178,6 +184,16 @@ class MaterialsSection(VTKObservationMixin):
         with self._panel.attempt(undoable=True):
             material_nodes.set_material(self._panel.parameters.segmentation, segment_id, **values)
         self._refill()
+
+    def _show_in_3d(self, shown: bool) -> None:
+        node = self._panel.parameters.segmentation
+        if self._filling or node is None:
+            return
+        with self._panel.attempt(busy=True):
+            if shown:
+                node.CreateClosedSurfaceRepresentation()
+            else:
+                node.RemoveClosedSurfaceRepresentation()
 
     def _refill(self) -> None:
         self._shown = None
@@ -209,6 +225,10 @@ class MaterialsSection(VTKObservationMixin):
             editor.setSegmentationNode(parameters.segmentation)
         if editor.sourceVolumeNode() is not parameters.ctVolume:
             editor.setSourceVolumeNode(parameters.ctVolume)
+
+
+def _is_in_3d(node: Any) -> bool:
+    return node is not None and bool(node.GetSegmentation().ContainsRepresentation(_SURFACE))
 
 
 def _name_item(segment: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,22 +56,35 @@ def write_image(node: Any, values: npt.NDArray[np.float32], camera: Camera) -> N
         node.SetAttribute(CAMERA, json.dumps(camera.to_dict()))
 
 
-def show_image(
-    node: Any, image: XRayImage, technique: Technique, arm: CArm | None = None, *, moving: bool = False
-) -> None:
-    """Write what a viewer sees of an exposure: -ln(I/I0) or I/I0, the shutters black, windowed as chosen.
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a viewer sees of an exposure: values (H, W), -ln(I/I0) or I/I0, the shutters black, and their window."""
 
-    A window that the user has changed by hand stays as it is until `reset_window`. While the C-arm is `moving` an
-    automatic window stays too: it would flicker.
-    """
+    values: npt.NDArray[np.float32]
+    camera: Camera
+    settings: DisplaySettings
+    window: tuple[float, float]
+
+
+def picture_of(image: XRayImage, technique: Technique, arm: CArm | None = None) -> Picture:
+    """How an exposure is shown as chosen. Touches no scene, so any thread may do it."""
     settings = display_settings(technique, arm)
     values = displayed_values(image, settings)
     if settings.collimator is not None:
         values = np.where(settings.collimator.field_mask(image.camera), values, np.float32(_black(settings)))
+    return Picture(values, image.camera, settings, resolve_window(image, settings))
+
+
+def show_picture(node: Any, picture: Picture, technique: Technique, *, moving: bool = False) -> None:
+    """Write a picture into its node.
+
+    A window that the user has changed by hand stays as it is until `reset_window`. While the C-arm is `moving` an
+    automatic window stays too: it would flicker.
+    """
     with NodeModify(node):
-        write_image(node, values, image.camera)
+        write_image(node, picture.values, picture.camera)
         node.SetAttribute(TECHNIQUE, technique.to_json())
-        _apply_window(node, image, settings, moving)
+        _apply_window(node, picture, moving)
 
 
 def reset_window(node: Any) -> None:
@@ -91,7 +105,8 @@ def technique_of_image(node: Any) -> Technique:
     return Technique.from_json(node.GetAttribute(TECHNIQUE) or "{}")
 
 
-def _apply_window(node: Any, image: XRayImage, settings: DisplaySettings, moving: bool) -> None:
+def _apply_window(node: Any, picture: Picture, moving: bool) -> None:
+    settings = picture.settings
     display = node.GetDisplayNode()
     if display is None:
         node.CreateDefaultDisplayNodes()
@@ -108,7 +123,7 @@ def _apply_window(node: Any, image: XRayImage, settings: DisplaySettings, moving
             return
         if before and before[0] == kind and moving:
             return
-        center, width = resolve_window(image, settings)
+        center, width = picture.window
         display.SetWindowLevelMinMax(center - width / 2, center + width / 2)
         shown = (display.GetWindowLevelMin(), display.GetWindowLevelMax())
         node.SetAttribute(_WINDOW, json.dumps([kind, *shown]))

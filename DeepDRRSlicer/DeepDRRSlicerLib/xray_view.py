@@ -45,9 +45,10 @@ def size_mm(image_node: Any) -> tuple[float, float]:
 class XRayView:
     """Keeps one slice view on the plane of one picture.
 
-    Zoom and pan are the user's: they are set when a picture of another size is shown, and by `fit`. Slicer moves
-    slice views when a volume is chosen, a slice is scrolled or a point jumped to; this one returns to its
-    picture. Works without a layout manager: the view's nodes are singletons, made here if need be.
+    Zoom and pan are the user's: they are set when a picture of another size is shown, and by `fit`. A view that is
+    not zoomed keeps showing the whole picture when its window changes size. Slicer moves slice views when a volume is
+    chosen, a slice is scrolled or a point jumped to; this one returns to its picture. Works without a layout manager:
+    the view's nodes are singletons, made here if need be.
     """
 
     def __init__(self, scene: Any, tag: str = XRAY) -> None:
@@ -59,6 +60,7 @@ class XRayView:
         self._image: Any = None
         self._size_mm: tuple[float, float] | None = None
         self._view_size: tuple[int, int] | None = None
+        self._is_fitted = True
         self._observed: list[tuple[Any, int]] = []
         self._placing = False
 
@@ -112,13 +114,10 @@ class XRayView:
         if self._image is None or self._image.GetImageData() is None:
             return
         node = self.slice_node
-        columns, rows, _ = node.GetDimensions()
-        self._size_mm, self._view_size = size_mm(self._image), (columns, rows)
-        width, height = self._size_mm
-        scale = max(width / max(columns, 1), height / max(rows, 1))
+        self._size_mm, self._view_size, self._is_fitted = size_mm(self._image), tuple(node.GetDimensions()[:2]), True
         was = node.StartModify()
         node.SetXYZOrigin(0.0, 0.0, 0.0)
-        node.SetFieldOfView(scale * max(columns, 1), scale * max(rows, 1), node.GetFieldOfView()[2])
+        node.SetFieldOfView(*_fitting(self._size_mm, self._view_size), node.GetFieldOfView()[2])
         node.EndModify(was)
 
     @property
@@ -145,16 +144,23 @@ class XRayView:
         if not np.allclose(present, wanted, rtol=0.0, atol=1e-6):
             slicer.util.updateVTKMatrixFromArray(node.GetSliceToRAS(), wanted)
         shape = size_mm(self._image)
-        if self._size_mm is None or not np.allclose(shape, self._size_mm, rtol=1e-3) or self._is_first_size(node):
+        if self._wants_fit(node, shape):
             self.fit()
         self._size_texture(node, shape)
         node.UpdateMatrices()
         _settle(node)
 
-    def _is_first_size(self, node: Any) -> bool:
-        """Whether the view was fitted before it had a size on the screen, and now has one."""
-        columns, rows, _ = node.GetDimensions()
-        return self._view_size is not None and min(self._view_size) < 2 <= min(columns, rows)
+    def _wants_fit(self, node: Any, shape: tuple[float, float]) -> bool:
+        """Whether the picture has a new size, or a view that the user has not zoomed or panned has."""
+        if self._size_mm is None or not np.allclose(shape, self._size_mm, rtol=1e-3):
+            return True
+        view_size = tuple(node.GetDimensions()[:2])
+        if view_size != self._view_size:
+            self._view_size = view_size
+            return self._is_fitted
+        width, height = _fitting(shape, view_size)
+        self._is_fitted = np.allclose([*node.GetFieldOfView()[:2], *node.GetXYZOrigin()[:2]], [width, height, 0, 0])
+        return False
 
     def _size_texture(self, node: Any, shape: tuple[float, float]) -> None:
         """The whole picture in 3D, whatever part of it the view is zoomed to."""
@@ -199,6 +205,13 @@ class XRayView:
             node.SetLayoutLabel(style.label)
             node.SetLayoutColor(*(int(style.color[n : n + 2], 16) / 255 for n in (1, 3, 5)))
         return self._scene.AddNode(node)
+
+
+def _fitting(shape_mm: tuple[float, float], view_size: tuple[int, int]) -> tuple[float, float]:
+    """The field of view, mm, in which a picture just fits into a view of so many pixels."""
+    columns, rows = (max(n, 1) for n in view_size)
+    scale = max(shape_mm[0] / columns, shape_mm[1] / rows)
+    return scale * columns, scale * rows
 
 
 def _settle(node: Any) -> None:

@@ -98,6 +98,15 @@ def test_beside_the_table_lao_slides_the_c_and_cran_tilts_it():
     assert joint_angles_deg(gantry_rotation(0, 170), "right") == pytest.approx((0, 170, 0))
 
 
+@pytest.mark.parametrize(("primary", "secondary"), [(30, 20), (-60, 35), (75, -40), (-10, -70)])
+def test_the_joints_are_those_of_the_geometry_page(primary, secondary):
+    alpha, beta = np.radians((primary, secondary))
+    swivel, angular, orbital = np.radians(joint_angles_deg(gantry_rotation(primary, secondary), "right"))
+    assert np.sin(angular) == pytest.approx(np.cos(alpha) * np.sin(beta))
+    assert np.tan(swivel) == pytest.approx(np.sin(alpha) * np.tan(beta))
+    assert np.sin(orbital) == pytest.approx(np.sin(alpha) / np.cos(angular))
+
+
 def test_at_the_head_the_c_is_tilted_by_the_primary_angle_and_slid_by_the_secondary():
     for primary, secondary in itertools.product((-110, -30, 0, 60), (-45, 0, 30, 90)):
         assert joint_angles_deg(gantry_rotation(primary, secondary), "head") == pytest.approx(

@@ -122,6 +122,33 @@ def test_the_whole_picture_fills_the_view_at_first(scene, a_view):
     assert shown(a_view, (WIDTH - 0.5, HEIGHT - 0.5), camera)[:2] == pytest.approx([480.0, 0.0], abs=1e-6)
 
 
+def resize(view, width, height):
+    """As the application does when a view's window gets another size."""
+    logic = slicer.vtkMRMLSliceLogic()
+    logic.SetMRMLScene(view.slice_node.GetScene())
+    logic.SetSliceNode(view.slice_node)
+    logic.ResizeSliceNode(width, height)
+
+
+@pytest.mark.parametrize("size", [(300, 420), (640, 200), (900, 600)])
+def test_the_whole_picture_stays_in_a_view_that_changes_its_size(scene, a_view, size):
+    camera = a_camera(25, 10)
+    a_view.show(an_image(scene, camera))
+    resize(a_view, *size)
+    corners = np.array([shown(a_view, p, camera)[:2] for p in ((-0.5, -0.5), (WIDTH - 0.5, HEIGHT - 0.5))])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    assert (low > -1e-6).all()
+    assert (high < np.array(size) + 1e-6).all()
+    assert np.isclose(high - low, size).any()
+
+
+def test_a_zoomed_view_keeps_its_zoom_when_it_changes_its_size(scene, a_view):
+    a_view.show(an_image(scene, a_camera()))
+    a_view.slice_node.SetFieldOfView(90.0, 60.0, 1.0)
+    resize(a_view, 600, 200)
+    assert a_view.slice_node.GetFieldOfView()[:2] == pytest.approx((180.0, 60.0))
+
+
 def test_zoom_and_pan_of_the_user_survive_the_next_pose(scene, a_view):
     node = an_image(scene, a_camera())
     a_view.show(node)

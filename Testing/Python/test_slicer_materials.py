@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import slicer
+import vtk
 from slicer.util import arrayFromVolume
 from slicer_scene import add_ct, add_segment, add_transform, body_hu, edited, layer_of, make_scene
 
@@ -226,6 +228,24 @@ def test_a_segmentation_on_another_grid_and_under_a_transform_lands_on_the_ct(sc
     local = (world - turned[:3, 3]) @ turned[:3, :3]
     assert np.abs(local).max() <= 7.5 + 1e-6
     assert len(k) * 8.0 == pytest.approx(15.0**3, rel=0.05)
+
+
+def test_a_surface_becomes_matter_too(scene, logic, ct):
+    ball = vtk.vtkSphereSource()
+    ball.SetRadius(15.0)
+    ball.SetThetaResolution(40)
+    ball.SetPhiResolution(40)
+    ball.Update()
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Ball")
+    node.SetSourceRepresentationToClosedSurface()
+    segment_of_ball = slicer.vtkSegment()
+    segment_of_ball.SetName("Ball")
+    segment_of_ball.SetTag(TAG_MATERIAL, "cobalt_chrome")
+    segment_of_ball.AddRepresentation("Closed surface", ball.GetOutput())
+    node.GetSegmentation().AddSegment(segment_of_ball, "Ball")
+    volume = logic.patient(ct, node).volume
+    matter = (volume.density_g_cm3 > 8.0).sum() * 8.0
+    assert matter == pytest.approx(4 / 3 * np.pi * 15.0**3, rel=0.03)
 
 
 def test_running_again_keeps_the_segments_that_a_person_added(logic, ct, segmentation):

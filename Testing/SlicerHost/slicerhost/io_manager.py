@@ -50,6 +50,10 @@ class qSlicerIOManager(QtCore.QObject):  # noqa: N801
         slicer.mrmlScene.SetURL(path)
         return bool(slicer.mrmlScene.Connect() if clear else slicer.mrmlScene.Import())
 
+    def openAddVolumeDialog(self) -> bool:
+        """The dialog is C++: the host behaves as if the user had chosen `_chosen_in_dialog` there."""
+        return self.loadNodes("VolumeFile", {"fileName": self.__dict__.get("_chosen_in_dialog", "")})
+
     def loadScene(self, path: str, clear: bool = True) -> bool:
         return self._load_scene(path, clear)
 

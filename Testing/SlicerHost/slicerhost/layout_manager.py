@@ -126,6 +126,7 @@ class qSlicerLayoutManager(QtCore.QObject):  # noqa: N801
         for widget in (*self._three_d.values(), *self._slices.values()):
             widget.setParent(None)
         if self._contents is not None:
+            self._contents.setParent(None)  # a deletion asked for waits for the next event loop, and takes room till then
             self._contents.deleteLater()
         self._contents = self._build(self._node.GetLayoutRootElement())
         self._viewport.layout().addWidget(self._contents)

@@ -89,7 +89,7 @@ def type_number(widget: QtWidgets.QWidget, value: float) -> None:
 
 
 def choose(box: QtWidgets.QWidget, text: str) -> None:
-    """Chooses an entry of a combo box by the keyboard, as the arrow keys do."""
+    """Opens a combo box and clicks an entry of its list."""
     combo = box if isinstance(box, QtWidgets.QComboBox) else box.findChild(QtWidgets.QComboBox)
     if not (combo.isVisible() and combo.isEnabled()):
         raise AssertionError(f"{box.objectName()} can not be used: hidden or disabled")
@@ -97,14 +97,13 @@ def choose(box: QtWidgets.QWidget, text: str) -> None:
     if found < 0:
         entries = [combo.itemText(n) for n in range(combo.count())]
         raise AssertionError(f"{box.objectName()} has no {text!r}, but {entries}")
-    combo.setFocus()
-    while combo.currentIndex() != found:
-        before = combo.currentIndex()
-        QTest.keyClick(combo, QtCore.Qt.Key_Down if before < found else QtCore.Qt.Key_Up)
-        if combo.currentIndex() == before:  # a node selector shows its state anew when an entry is activated
-            combo.activated.emit(found)
-            break
-    settle()
+    combo.showPopup()
+    entries = combo.view()
+    index = combo.model().index(found, combo.modelColumn())
+    entries.scrollTo(index)
+    settle(20)
+    QTest.mouseClick(entries.viewport(), _LEFT, QtCore.Qt.NoModifier, entries.visualRect(index).center())
+    settle(20)
 
 
 def handles(view: Any, display_nodes: list[Any], step: int = 5) -> dict[tuple[int, int, int], list[tuple[int, int]]]:

@@ -59,11 +59,12 @@ class _QtProperty:
 
 def _show_properties(cls: type) -> None:
     meta = cls.staticMetaObject
-    for index in range(meta.propertyOffset(), meta.propertyCount()):
+    for index in range(meta.propertyCount()):
         meta_property = meta.property(index)
         name = meta_property.name()
         getter = cls.__dict__.get(name)
-        if getter is not None and not callable(getter):
+        inherited = index < meta.propertyOffset()
+        if (getter is None and inherited) or (getter is not None and not callable(getter)):
             continue
         getter = getter or inspect.getattr_static(cls, name, None)
         if isinstance(getter, _QtProperty):

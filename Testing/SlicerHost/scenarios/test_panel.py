@@ -1,0 +1,299 @@
+"""What the panel's controls do, and what it says when something can not be done."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import slicer
+from DeepDRRSlicerLib import ct_nodes, material_nodes
+from PySide6 import QtCore
+from PySide6.QtTest import QTest
+from slicerhost import mouse
+
+
+def test_without_a_ct_the_panel_says_what_to_do_and_offers_nothing_else(bench):
+    assert bench.ui.verdictLabel.text == "Load a CT, or add the phantom."
+    for name in ("segmentButton", "shootButton", "sweepButton", "keepButton", "exportButton", "primarySlider"):
+        assert not getattr(bench.ui, name).enabled, name
+    assert bench.ui.readoutLabel.text == "Add a C-arm to aim with."
+
+
+def test_a_volume_that_is_no_ct_is_named_in_one_line(bench):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "MR")
+    slicer.util.updateVolumeFromArray(node, np.random.default_rng(1).uniform(0, 60000, (20, 20, 20)))
+    bench.parameters.ctVolume = node
+    text = bench.ui.verdictLabel.text
+    assert "HU ok" not in text and "Traceback" not in text and len(text) > 20
+
+
+def test_thresholds_the_wrong_way_round_are_said_in_words(bench, chest_file):
+    bench.load(chest_file)
+    mouse.type_number(bench.ui.airMaxSlider, 0)
+    mouse.type_number(bench.ui.boneMinSlider, 0)
+    bench.press("segmentButton")
+    mouse.wait_for(lambda: bench.ui.segmentButton.visible, 60)
+    assert "air_max_hu" in bench.message and "Traceback" not in bench.message
+    assert bench.parameters.segmentation is None
+    assert "#fdecea" in bench.ui.messageLabel.styleSheet
+
+
+def test_a_cancelled_segmentation_leaves_everything_as_it_was(bench, chest_file):
+    bench.load(chest_file)
+    bench.press("segmentButton")
+    assert bench.ui.cancelSegmentButton.visible and not bench.ui.segmentButton.visible
+    bench.press("cancelSegmentButton")
+    assert bench.parameters.segmentation is None
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+    assert "cancelled" in bench.message and bench.ui.segmentButton.visible
+
+
+def test_a_segment_switched_off_in_the_table_is_gone_from_the_xray(aimed):
+    with_bone = aimed.shoot()
+    table = aimed.ui.materialTable
+    aimed.show(table)
+    place = table.visualItemRect(table.item(2, 0))
+    QTest.mouseClick(
+        table.viewport(), QtCore.Qt.LeftButton, QtCore.Qt.NoModifier, QtCore.QPoint(place.left() + 10, place.center().y())
+    )
+    mouse.settle()
+    segments = material_nodes.segment_materials(aimed.parameters.segmentation)
+    assert [segment.enabled for segment in segments] == [True, True, False]
+    without = aimed.shoot()
+    assert (with_bone - without).max() > 0.3 and np.median(with_bone - without) >= -0.02
+
+
+def test_a_material_chosen_from_the_list_changes_the_xray(aimed):
+    before = aimed.shoot()
+    box = aimed.ui.materialTable.cellWidget(2, 1)
+    aimed.show(box)
+    wanted = dict(material_nodes.material_choices())["titanium"]
+    mouse.choose(box, wanted)
+    assert material_nodes.segment_materials(aimed.parameters.segmentation)[2].material == "titanium"
+    assert np.abs(aimed.shoot() - before).max() > 0.3
+
+
+def test_a_density_typed_into_the_table_is_taken_and_nonsense_is_refused(aimed):
+    table = aimed.ui.materialTable
+    table.item(1, 2).setText("1,5")
+    assert material_nodes.segment_materials(aimed.parameters.segmentation)[1].density_g_cm3 == 1.5
+    table.item(1, 2).setText("heavy")
+    assert '"heavy" is no density' in aimed.message
+    assert table.item(1, 2).text() == "1.5"
+    table.item(1, 2).setText("from CT")
+    assert material_nodes.segment_materials(aimed.parameters.segmentation)[1].density_g_cm3 is None
+
+
+def test_a_segment_that_the_user_adds_becomes_a_material(aimed):
+    segmentation = aimed.parameters.segmentation
+    segmentation.GetSegmentation().AddEmptySegment("screw", "Screw", (0.6, 0.6, 0.7))
+    mouse.settle()
+    table = aimed.ui.materialTable
+    assert table.rowCount == 4 and table.item(3, 0).text() == "Screw"
+    before = aimed.shoot()
+    ct = aimed.parameters.ctVolume
+    mask = np.zeros(slicer.util.arrayFromVolume(ct).shape, np.uint8)
+    mask[tuple(slice(n // 2 - 2, n // 2 + 2) for n in mask.shape)] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, "screw", ct)
+    material_nodes.set_material(segmentation, "screw", material="titanium", priority=5)
+    change = aimed.shoot() - before
+    assert change.max() > 0.2
+    u, v = aimed.logic.projectPoints(np.array([ct_nodes.center_ras(ct)]), aimed.carm)[0]
+    rows, columns = np.nonzero(change > 0.2)
+    assert abs(columns.mean() - u) < 8 and abs(rows.mean() - v) < 8
+
+
+def test_the_segment_editor_is_made_when_opened_and_knows_ct_and_segments(aimed):
+    aimed.show(aimed.ui.editGroup)
+    mouse.click(aimed.ui.editGroup, 8, 8)
+    editor = aimed.ui.editGroup.findChild(slicer.qMRMLSegmentEditorWidget)
+    assert editor.segmentationNode() is aimed.parameters.segmentation
+    assert editor.sourceVolumeNode() is aimed.parameters.ctVolume
+
+
+def test_named_views_turn_the_arm_about_its_isocentre(aimed):
+    before = aimed.carm.arm().isocenter_ras_mm
+    mouse.choose(aimed.ui.viewSelector, "Lateral left")
+    assert np.allclose(aimed.angles(), (90, 0, 0), atol=1e-9)
+    assert np.allclose(aimed.carm.arm().isocenter_ras_mm, before, atol=1e-9)
+    assert aimed.ui.readoutLabel.text.startswith("LAO 90.0°")
+
+
+def test_a_machine_out_of_its_reach_says_so_and_goes_there_all_the_same(aimed):
+    mouse.choose(aimed.ui.machineSelector, "Biplane frontal")
+    mouse.type_number(aimed.ui.secondarySlider, 60)
+    assert aimed.angles()[1] == pytest.approx(60)
+    assert aimed.ui.limitsLabel.visible and "reach" in aimed.ui.limitsLabel.text
+
+
+def test_an_impossible_distance_is_refused_in_words_and_taken_back(aimed):
+    mouse.click(aimed.ui.geometryGroup, 8, 8)
+    before = aimed.carm.arm().source_to_detector_mm
+    mouse.type_number(aimed.ui.sourceDetectorSpin, 100)
+    assert aimed.message and "Traceback" not in aimed.message
+    assert aimed.ui.sourceDetectorSpin.value == before == aimed.carm.arm().source_to_detector_mm
+
+
+def test_the_isocentre_goes_to_the_crosshair_the_first_point_and_the_ct(aimed):
+    slicer.mrmlScene.GetSingletonNode("default", "vtkMRMLCrosshairNode").SetCrosshairRAS(10.0, 20.0, 30.0)
+    aimed.press("isocenterCrosshairButton")
+    assert np.allclose(aimed.carm.arm().isocenter_ras_mm, (10, 20, 30))
+    aimed.press("isocenterPointButton")
+    assert "no point" in aimed.message
+    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Landmarks")
+    points.AddControlPoint(1.0, 2.0, 3.0)
+    aimed.parameters.landmarks = points
+    aimed.press("isocenterPointButton")
+    assert np.allclose(aimed.carm.arm().isocenter_ras_mm, (1, 2, 3))
+    aimed.press("isocenterCtButton")
+    assert np.allclose(aimed.carm.arm().isocenter_ras_mm, ct_nodes.center_ras(aimed.parameters.ctVolume))
+
+
+def test_points_are_tabled_in_pixels_and_marked_where_the_table_says(aimed):
+    aimed.shoot()
+    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Landmarks")
+    center = ct_nodes.center_ras(aimed.parameters.ctVolume)
+    points.AddControlPoint(center, "middle")
+    mouse.choose(aimed.ui.landmarksSelector, "Landmarks")
+    aimed.press("showPointsCheck")
+    table = aimed.ui.pointsTable
+    assert [table.item(0, n).text() for n in range(3)] == ["middle", "309.5", "239.5"]
+    markers = aimed.carm.image_node().GetNodeReference("DeepDRR.Markers")
+    image = aimed.carm.image_node()
+    inverse = slicer.util.vtkMatrixFromArray(np.eye(4))
+    image.GetRASToIJKMatrix(inverse)
+    ijk = slicer.util.arrayFromVTKMatrix(inverse) @ [*markers.GetNthControlPointPosition(0), 1.0]
+    assert np.allclose(ijk[:2], (309.5, 239.5), atol=0.01)
+    points.SetNthControlPointPosition(0, center[0] + 20.0, center[1], center[2])
+    assert table.item(0, 1).text() != "309.5"
+    aimed.press("showPointsCheck")
+    assert aimed.carm.image_node().GetNodeReference("DeepDRR.Markers") is None
+
+
+def test_more_voltage_means_less_contrast_and_the_dose_is_given_either_way(aimed):
+    aimed.open("xraySection")
+    aimed.press("noiseCheck")
+    mouse.type_number(aimed.ui.kvpSlider, 60)
+    soft = aimed.shoot()
+    mouse.type_number(aimed.ui.kvpSlider, 120)
+    hard = aimed.shoot()
+    assert np.ptp(hard) < 0.95 * np.ptp(soft)
+    assert aimed.ui.photonsSpin.visible and not aimed.ui.masSpin.visible
+    mouse.choose(aimed.ui.doseSelector, "mAs")
+    assert aimed.ui.masSpin.visible and not aimed.ui.photonsSpin.visible
+    mouse.type_number(aimed.ui.masSpin, 4)
+    assert aimed.parameters.technique.mas == 4
+
+
+def test_a_collimator_that_makes_no_sense_is_refused_in_words(aimed):
+    aimed.open("xraySection")
+    aimed.ui.collimatorEdit.setFocus()
+    QTest.keyClicks(aimed.ui.collimatorEdit, "hexagon")
+    aimed.press("shootButton")
+    assert "hexagon" in aimed.message and "Traceback" not in aimed.message
+
+
+def test_nothing_is_rendered_while_live_is_off_or_the_xray_is_hidden(aimed):
+    aimed.shoot()
+    still = aimed.image()
+    mouse.type_number(aimed.ui.primarySlider, 33)
+    mouse.settle(300)
+    assert np.array_equal(aimed.image(), still)
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUp3DView)
+    aimed.set_live(True)
+    mouse.settle(300)
+    assert np.array_equal(aimed.image(), still)
+    mouse.choose(aimed.ui.layoutSelector, "X-ray workplace")
+    mouse.wait_for(lambda: not np.array_equal(aimed.image(), still))
+
+
+def test_two_arms_are_shown_in_two_views(aimed):
+    first = aimed.carm
+    aimed.shoot()
+    aimed.add_carm()
+    assert aimed.carm.root is not first.root and len(aimed.logic.carms()) == 2
+    mouse.choose(aimed.ui.viewSelector, "Lateral left")
+    aimed.shoot()
+    mouse.choose(aimed.ui.layoutSelector, "Biplane X-ray")
+    shown = [
+        slicer.app.layoutManager().sliceWidget(name).sliceLogic().GetSliceCompositeNode().GetBackgroundVolumeID()
+        for name in ("XRay", "XRay2")
+    ]
+    assert shown == [aimed.carm.image_node().GetID(), first.image_node().GetID()]
+    assert np.allclose(first.dicom_angles_deg(), (0, 0)), "the first arm stayed where it was"
+    aimed.press("removeCarmButton")
+    assert aimed.carm.root is first.root
+
+
+def test_a_sweep_is_recorded_can_be_played_and_can_be_cancelled(aimed):
+    mouse.type_number(aimed.ui.sweepStartSpin, -20)
+    mouse.type_number(aimed.ui.sweepStopSpin, 20)
+    mouse.type_number(aimed.ui.sweepFramesSpin, 3)
+    aimed.press("sweepButton")
+    assert "Recorded 3 pictures" in aimed.message, aimed.message
+    browser = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode")
+    assert browser.GetNumberOfItems() == 3
+    browsers = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")
+    mouse.type_number(aimed.ui.sweepFramesSpin, 300)
+    QtCore.QTimer.singleShot(10, lambda: mouse.click(aimed.ui.cancelSweepButton))
+    aimed.press("sweepButton")
+    assert "cancelled" in aimed.message
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode") == browsers
+    assert aimed.ui.sweepButton.visible and aimed.ui.carmSection.enabled
+
+
+def test_exporting_writes_the_picture_and_its_projection_matrix(aimed, tmp_path):
+    aimed.shoot()
+    aimed.press("exportButton")
+    assert "file name" in aimed.message
+    aimed.ui.exportPath.currentPath = str(tmp_path / "chest.png")
+    aimed.press("exportButton")
+    assert (tmp_path / "chest.png").stat().st_size > 10_000, aimed.message
+    sidecar = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert "camera" in json.dumps(sidecar)
+    aimed.ui.exportPath.currentPath = str(tmp_path / "chest.docx")
+    aimed.press("exportButton")
+    assert ".docx" in aimed.message
+
+
+def test_a_kept_copy_stays_as_it_is(aimed):
+    first = aimed.shoot()
+    aimed.press("keepButton")
+    copied = next(n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if aimed.message == f"Kept as {n.GetName()}.")
+    mouse.type_number(aimed.ui.primarySlider, 60)
+    aimed.shoot()
+    assert np.array_equal(slicer.util.arrayFromVolume(copied)[0], first)
+
+
+@pytest.mark.parametrize("what", ["ctVolume", "segmentation", "carm", "image", "joint"])
+def test_a_node_deleted_elsewhere_leaves_a_working_panel(aimed, what):
+    aimed.set_live(True)
+    aimed.wait_for_full_quality()
+    nodes = {"image": aimed.carm.image_node(), "joint": aimed.carm.node("secondary")}
+    slicer.mrmlScene.RemoveNode(nodes.get(what) or getattr(aimed.parameters, what))
+    mouse.settle(200)
+    if what == "ctVolume":
+        assert not aimed.ui.shootButton.enabled
+    if what in ("carm", "joint"):
+        assert aimed.carm is None and not aimed.ui.primarySlider.enabled
+    if what in ("image", "segmentation", "carm"):
+        aimed.set_live(False)
+        aimed.press("shootButton")
+        assert aimed.ui.statusLabel.text.startswith("Shot"), aimed.message
+
+
+def test_leaving_and_coming_back_keeps_the_choices(aimed):
+    aimed.module.widgetRepresentation().exit()
+    aimed.carm.set(primary_angle_deg=12.0)
+    aimed.module.widgetRepresentation().enter()
+    assert aimed.ui.primarySlider.value == 12.0
+    assert aimed.ui.ctSelector.currentNode() is aimed.parameters.ctVolume
+
+
+def test_a_scene_closed_under_another_module_is_taken_up_on_return(aimed):
+    aimed.module.widgetRepresentation().exit()
+    slicer.mrmlScene.Clear(0)
+    mouse.settle()
+    aimed.module.widgetRepresentation().enter()
+    assert aimed.parameters.ctVolume is None and aimed.carm is None
