@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
 
@@ -18,9 +20,17 @@ def build(sdists: Path, target: Path, toolkit: Path) -> int:
         "PATH": os.pathsep.join([str(toolkit / "bin"), os.environ["PATH"]]),
         "LIBRARY_PATH": os.pathsep.join(stubs),
     }
-    command = [sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--upgrade"]
-    command += ["--find-links", str(sdists), "--target", str(target), "pycuda"]
-    return subprocess.run(command, env=environment, check=False).returncode
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(next(sdists.glob("pycuda-*.tar.gz"))) as archive:
+            archive.extractall(folder, filter="data")
+        source = next(Path(folder).glob("pycuda-*"))
+        # Of the toolkit's libraries PyCUDA can use cuRAND; we do not, and small installations lack it.
+        (source / "siteconf.py").write_text(
+            f"CUDA_ROOT = {str(toolkit)!r}\nCUDA_ENABLE_CURAND = False\n", encoding="utf-8"
+        )
+        command = [sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--upgrade"]
+        command += ["--find-links", str(sdists), "--target", str(target), str(source)]
+        return subprocess.run(command, env=environment, check=False).returncode
 
 
 def find_toolkit() -> Path | None:
