@@ -15,7 +15,7 @@ from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.phantom import phantom
 from DeepDRRLogic.scatter.setup import WHOLE_DETECTOR, Field, coarsened
-from DeepDRRLogic.segmentation import segment
+from DeepDRRLogic.segmentation import segment_by_thresholds
 from DeepDRRLogic.spectrum import spectrum_presets
 
 VOXEL_MM = 4.0
@@ -82,7 +82,7 @@ def _patient(name: str, folder: Path) -> MaterialVolume:
         return MaterialVolume.from_ct(body.ct, body.labels)
     path = next(p for p in (folder / f"{name}.nii.gz", folder.parent / f"{name}.nii.gz") if p.exists())
     ct = CTVolume.read(path)
-    return coarsened(MaterialVolume.from_ct(ct, segment(ct)), VOXEL_MM)
+    return coarsened(MaterialVolume.from_ct(ct, segment_by_thresholds(ct)), VOXEL_MM)
 
 
 def _block(rng: np.random.Generator) -> MaterialVolume:
