@@ -17,7 +17,7 @@ _COLUMNS = (118, 0, 70)
 _SURFACE = "Closed surface"
 
 
-class MaterialsSection(VTKObservationMixin):
+class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
     """Segments the CT in a process of its own, and says for every segment what it is made of."""
 
     def __init__(self, panel: Panel) -> None:

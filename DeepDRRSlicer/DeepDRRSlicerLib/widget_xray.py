@@ -37,5 +37,5 @@ class XRaySection:
 
     def _reset_window(self, _checked: bool = False) -> None:
         with self._panel.attempt():
-            xray_nodes.reset_window(self._panel.carm.image_node())
+            xray_nodes.reset_window(self._panel.arm.image_node())
             self._panel.shoot()

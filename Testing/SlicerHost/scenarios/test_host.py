@@ -102,10 +102,20 @@ def test_no_label_or_number_is_clipped_on_a_small_screen(aimed):
     assert panel.width <= room, f"the panel is {panel.width} pixels wide, {room} are there"
     kinds = (QtWidgets.QPushButton, QtWidgets.QCheckBox, QtWidgets.QAbstractSpinBox, QtWidgets.QLabel)
     for widget in panel.findChildren(QtWidgets.QWidget):
-        if not isinstance(widget, kinds) or not widget.visible or (isinstance(widget, QtWidgets.QLabel) and widget.wordWrap):
+        if (
+            not isinstance(widget, kinds)
+            or not widget.visible
+            or (isinstance(widget, QtWidgets.QLabel) and widget.wordWrap)
+        ):
             continue
-        needed = widget.minimumSizeHint.width() if isinstance(widget, QtWidgets.QAbstractSpinBox) else widget.sizeHint.width()
-        assert widget.width >= needed - 1, f"{widget.objectName or widget.parent().objectName}: {widget.width} < {needed}"
+        needed = (
+            widget.minimumSizeHint.width()
+            if isinstance(widget, QtWidgets.QAbstractSpinBox)
+            else widget.sizeHint.width()
+        )
+        assert widget.width >= needed - 1, (
+            f"{widget.objectName or widget.parent().objectName}: {widget.width} < {needed}"
+        )
 
 
 def test_the_facts_agree_with_slicers_headers():
