@@ -132,7 +132,7 @@ class Patient:
         node = self.segmentation_node
         if not in_scene(node):
             self._map = None
-            self.volume = MaterialVolume.from_ct(self._ct, segment(self._ct))
+            self.volume = MaterialVolume.from_ct(self._ct, segment(self._ct, "threshold"))
             k, j, i = self._ct.shape
             return slice(0, k), slice(0, j), slice(0, i)
         if self._map is None:
