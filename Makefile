@@ -1,4 +1,5 @@
-# make demo            an X-ray of the built-in phantom; CT=path renders a CT of your own
+# make demo            an X-ray of the built-in phantom; CT=path renders a CT of your own; METHOD=threshold does without
+#                      the network
 # make test            all tests
 PYTHON ?= python3
 VENV := .venv
@@ -7,13 +8,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 OUTPUT ?= output
 CT ?= phantom:chest
+METHOD ?= auto
 
 .PHONY: demo test lint figures clean
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUTPUT)
-	@$(BIN)/deepdrr render "$(CT)" --view pa -o $(OUTPUT)/xray_pa.png
-	@$(BIN)/deepdrr render "$(CT)" --view lateral_left -o $(OUTPUT)/xray_lateral.png
+	@$(BIN)/deepdrr segment "$(CT)" --method $(METHOD) -o $(OUTPUT)/materials.seg.nrrd
+	@$(BIN)/deepdrr render "$(CT)" --segmentation $(OUTPUT)/materials.seg.nrrd --view pa -o $(OUTPUT)/xray_pa.png
+	@$(BIN)/deepdrr render "$(CT)" --segmentation $(OUTPUT)/materials.seg.nrrd --view lateral_left \
+		-o $(OUTPUT)/xray_lateral.png
 	@echo "Your X-rays: $(abspath $(OUTPUT))/xray_pa.png and $(abspath $(OUTPUT))/xray_lateral.png"
 
 test: $(VENV)/ready-dev
@@ -32,7 +36,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet --editable . --constraint constraints.txt
+	$(PIP) install --quiet --editable '.[networks]' --constraint constraints.txt
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready

@@ -67,6 +67,7 @@ def write_mp4(frames: Iterable[Frame], path: str | os.PathLike[str], fps: float)
     _check_fps(fps, _FASTEST_MP4_FPS)
     with replaced_when_written(path) as (temporary,):
         writer: Any = None
+        written = 0
         try:
             for frame in _checked(frames):
                 height, width = frame.shape
@@ -78,9 +79,21 @@ def write_mp4(frames: Iterable[Frame], path: str | os.PathLike[str], fps: float)
                     )
                     writer.send(None)
                 writer.send(np.ascontiguousarray(even).tobytes())
+                written += 1
         finally:
             if writer is not None:
                 writer.close()
+        _require_whole_movie(imageio_ffmpeg, temporary, written, path)
+
+
+def _require_whole_movie(imageio_ffmpeg: Any, temporary: Path, frames: int, path: str | os.PathLike[str]) -> None:
+    """The encoder is another process, and imageio-ffmpeg does not tell when it fails, on a full disk for instance."""
+    try:
+        found, _ = imageio_ffmpeg.count_frames_and_secs(str(temporary))
+    except RuntimeError:
+        found = 0
+    if found != frames:
+        raise OSError(f"Only {found} of {frames} frames of {path} could be written: is the disk full?")
 
 
 def _imageio_ffmpeg(path: str | os.PathLike[str]) -> ModuleType:

@@ -89,7 +89,7 @@ def size_text(shape: tuple[int, ...]) -> str:
 
 def block_factors(factor: int | tuple[int, int, int]) -> tuple[int, int, int]:
     """Whole factors along i, j, k from one number or three; ValueError below 1."""
-    factors = (factor, factor, factor) if isinstance(factor, int) else tuple(factor)
+    factors = np.broadcast_to(factor, 3).tolist() if np.ndim(factor) == 0 else list(factor)  # type: ignore[arg-type]
     if len(factors) != 3 or any(int(f) != f or f < 1 for f in factors):
         raise ValueError(f"Downsampling factor {factor}: give a whole number from 1, or three along i, j, k.")
     i, j, k = (int(f) for f in factors)

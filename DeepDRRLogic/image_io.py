@@ -202,7 +202,10 @@ def _write_nrrd(planes: npt.NDArray[np.float32], camera: Camera, path: Path, con
     volume.SetDirection((lps_from_pixel[:, :3] / spacing_mm).ravel().tolist())
     volume.SetOrigin(lps_from_pixel[:, 3].tolist())
     volume.SetMetaData("DeepDRR content", json.dumps(content))
-    sitk.WriteImage(volume, str(path), useCompression=True)
+    try:
+        sitk.WriteImage(volume, str(path), useCompression=True)
+    except RuntimeError as error:  # what SimpleITK makes of a full disk
+        raise OSError(f"The image cannot be written to {path.parent}: is the disk full, or write-protected?") from error
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from .detector import Detector
 from .exposure import expose, unattenuated
 from .image import XRayImage
 from .noise import NoiseModel
-from .projector import make_projector
+from .projector import FormedImage, choose_device, make_projector
+from .scatter import make_scatter
 from .spectrum import Spectrum
 from .threads import thread_count
 from .volume import MaterialVolume
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .geometry import Camera
     from .materials import Material
     from .projector import Projector
+    from .projector.devices import Choice
     from .scatter import ScatterModel
 
 _logger = logging.getLogger(__name__)
@@ -35,8 +37,8 @@ class XRaySimulator:
 
     Volumes that overlap add up; where one should displace the other, as an implant displaces bone, carve the place out
     first with `MaterialVolume.replaced_by`. `photons_per_pixel` is N0, the photons that reach a pixel with nothing in
-    the beam. `noise` is by default what the detector declares; None makes a noiseless image. `device` and `threads` are
-    handed to the projector.
+    the beam. `scatter` is a model or its name (scatter.SCATTER_MODELS), or None. `noise` is by default what the
+    detector declares; None makes a noiseless image. `device` and `threads` are handed to the projector.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class XRaySimulator:
         spectrum: Spectrum | None = None,
         detector: Detector | None = None,
         photons_per_pixel: float = 5e5,
-        scatter: ScatterModel | None = None,
+        scatter: ScatterModel | str | None = None,
         noise: NoiseModel | Literal["detector"] | None = "detector",
         device: str = "auto",
         threads: int | None = None,
@@ -60,31 +62,25 @@ class XRaySimulator:
         self.spectrum = spectrum or Spectrum.preset("90kV")
         self.detector = detector or Detector.ideal()
         self.photons_per_pixel = float(photons_per_pixel)
-        self.scatter = scatter
         self.noise = NoiseModel.of(self.detector) if noise == "detector" else noise
         self.device = device
         self.threads = thread_count(threads)
+        self.scatter = make_scatter(scatter, self.volumes, self.threads)
         self.metadata = dict(metadata or {})
         self.materials = _all_materials(self.volumes)
-        self._projectors: list[Projector] = [make_projector(v, device, self.threads) for v in self.volumes]
+        self._choice = choose_device(device)
+        self._projectors: list[Projector] = [make_projector(v, self._choice.device, self.threads) for v in self.volumes]
 
     def __call__(self, camera: Camera, seed: int = 0, metadata: Mapping[str, Any] | None = None) -> XRayImage:
         """The image that `camera` takes; the same seed draws the same noise."""
-        area_densities = self.project(camera)
-        exposure = expose(area_densities, self.materials, self.spectrum, self.detector, self.threads)
-        if self.scatter is not None:
-            exposure += self.scatter.estimate(area_densities, self.materials, camera, self.spectrum, self.detector)
-        if self.noise is None:
-            signal = exposure.signal * np.float32(self.photons_per_pixel)
-        else:
-            signal = self.noise.apply(exposure, self.photons_per_pixel, seed, self.threads)
+        formed = self._form_on_device(camera, seed) or self._form(camera, seed)
         blank = unattenuated(self.spectrum, self.detector)
         return XRayImage(
-            signal=signal,
+            signal=formed.signal,
             unattenuated_signal=tuple((blank.signal[:, 0, 0] * self.photons_per_pixel).tolist()),
-            photons=exposure.photons.sum(axis=0) * np.float32(self.photons_per_pixel),
-            mean_energy_kev=exposure.mean_energy_kev,
-            area_densities=area_densities,
+            photons=formed.photons,
+            mean_energy_kev=formed.mean_energy_kev,
+            area_densities=formed.area_densities,
             material_names=tuple(material.name for material in self.materials),
             camera=camera,
             metadata=self._metadata(seed) | dict(metadata or {}),
@@ -123,6 +119,38 @@ class XRaySimulator:
             for material, density in zip(projector.materials, densities, strict=True):
                 total[self.materials.index(material)] += density
         return total
+
+    @property
+    def projects_on(self) -> Choice:
+        """The device that projects now, and why that one."""
+        failures = filter(None, (getattr(projector, "gave_up", None) for projector in self._projectors))
+        reason = next(failures, None)
+        return dataclasses.replace(self._choice, device="cpu", reason=reason) if reason else self._choice
+
+    def _form(self, camera: Camera, seed: int) -> FormedImage:
+        area_densities = self.project(camera)
+        exposure = expose(area_densities, self.materials, self.spectrum, self.detector, self.threads)
+        if self.scatter is not None:
+            exposure += self.scatter.estimate(area_densities, self.materials, camera, self.spectrum, self.detector)
+        if self.noise is None:
+            signal = exposure.signal * np.float32(self.photons_per_pixel)
+        else:
+            signal = self.noise.apply(exposure, self.photons_per_pixel, seed, self.threads)
+        photons = exposure.photons.sum(axis=0) * np.float32(self.photons_per_pixel)
+        return FormedImage(signal, photons, exposure.mean_energy_kev, area_densities)
+
+    def _form_on_device(self, camera: Camera, seed: int) -> FormedImage | None:
+        """The image, where one device can do everything that it takes; else None."""
+        first, *others = self._projectors
+        form = getattr(first, "form", None)
+        if form is None:
+            return None
+        formed: FormedImage | None = form(
+            camera, self.spectrum, self.detector, self.noise, self.photons_per_pixel, seed, self.scatter, others
+        )
+        if formed is not None:
+            self._warn_of_odd_geometry(camera)
+        return formed
 
     def preview(self, factor: int = 2) -> XRaySimulator:
         """The same simulator on volumes coarser by `factor`: some factor³ less work, for views on the move."""
@@ -165,7 +193,7 @@ class XRaySimulator:
             "detector": dataclasses.asdict(self.detector),
             "noise": None if self.noise is None else dataclasses.asdict(self.noise),
             "scatter": None if self.scatter is None else self.scatter.to_dict(),
-            "device": self.device,
+            "device": self.projects_on.device,
             "volumes": [
                 {
                     "size_ijk": list(volume.shape[::-1]),

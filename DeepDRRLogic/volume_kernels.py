@@ -4,10 +4,11 @@ volume."""
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from .compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def average_blocks(density, labels, factors, materials, k0, k1, out_density, out_labels):  # type: ignore[no-untyped-def]
     """Mean density and heaviest label of each block; voxels beyond the volume weigh nothing."""
     fi, fj, fk = factors
@@ -32,7 +33,7 @@ def average_blocks(density, labels, factors, materials, k0, k1, out_density, out
                 out_labels[k, j, i] = heaviest
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def nearest(source, source_from_target, k0, k1, outside, out):  # type: ignore[no-untyped-def]
     """Each voxel of `out` from the nearest of `source`, or `outside` where its centre lies in none."""
     nk, nj, ni = source.shape

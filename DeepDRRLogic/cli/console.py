@@ -39,10 +39,10 @@ class Console:
             yield
 
     @contextmanager
-    def progress(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a progress bar; the function given takes the number done so far."""
+    def progress(self, text: str, total: int | None) -> Iterator[Callable[[int, int | None], None]]:
+        """Show a progress bar; the function given takes what is done so far and, once it is known, all there is."""
         if not self._shows_progress:
-            yield lambda done: None
+            yield lambda done, total: None
             return
         import rich.console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -50,4 +50,4 @@ class Console:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=rich.console.Console(stderr=True), transient=True) as bar:
             task = bar.add_task(text, total=total)
-            yield lambda done: bar.update(task, completed=done)
+            yield lambda done, total: bar.update(task, completed=done, total=total)

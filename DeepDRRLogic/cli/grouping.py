@@ -14,6 +14,14 @@ from . import INTERRUPTED
 
 BAD_INPUT = 2
 
+_OPTION_OF_ARGUMENT = {
+    "correct_tilt=True": "--correct-tilt",
+    "hu_offset=": "--hu-offset=",
+    "series=": "--series=",
+    'on_limit="warn"': "--ignore-limits",
+}
+"""What the simulator's messages recommend, as it is written on the command line."""
+
 
 def add_command(app: typer.Typer, function: Callable[..., None], *, examples: str = "") -> None:
     """Register a function as a command of `app`; each of its parameters is a dataclass full of options.
@@ -73,4 +81,7 @@ def _parameters(group: type) -> list[inspect.Parameter]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    for argument, option in _OPTION_OF_ARGUMENT.items():
+        text = text.replace(argument, option)
+    return text

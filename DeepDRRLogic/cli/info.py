@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import typer
 
 from . import scene
-from .options import DEFAULT_PHANTOM_SPACING_MM, CtArgument, HuOffset, PhantomSpacing, Series
+from .options import DEFAULT_PHANTOM_SPACING_MM, CorrectTilt, CtArgument, HuOffset, PhantomSpacing, Series
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,17 @@ class InfoOptions:
     ct: CtArgument
     series: Series = None
     hu_offset: HuOffset = None
+    correct_tilt: CorrectTilt = False
     phantom_spacing: PhantomSpacing = DEFAULT_PHANTOM_SPACING_MM
 
 
 def info(options: InfoOptions) -> None:
-    """Say what a CT is: size, spacing, orientation, CT numbers, and what looks wrong."""
+    """Say what a CT is: size, spacing, orientation, CT numbers, what looks wrong; and which device would project it."""
+    from ..projector import choose_device
+
     ct, _ = scene.read_ct(options.ct, options)
     typer.echo(str(ct.info()))
+    typer.echo(f"X-rays of it would be projected on {choose_device()}")
 
 
 def presets() -> None:

@@ -45,8 +45,25 @@ HuOffset = Annotated[
         show=False,
     ),
 ]
-AirMaxHu = Annotated[float | None, _option(_PATIENT, "--air-max-hu", help="Air up to this CT number.", show="-800")]
-BoneMinHu = Annotated[float | None, _option(_PATIENT, "--bone-min-hu", help="Bone above this CT number.", show="350")]
+CorrectTilt = Annotated[
+    bool,
+    _option(_PATIENT, "--correct-tilt", help="Resample DICOM slices of a tilted gantry to a rectangular grid."),
+]
+Method = Annotated[
+    str,
+    _option(
+        _PATIENT,
+        "--method",
+        help="How materials are separated: vnet, threshold, or auto: the V-Net where PyTorch is installed.",
+    ),
+]
+KeepTable = Annotated[bool, _option(_PATIENT, "--keep-table", help="Keep the table; the V-Net makes air of it.")]
+AirMaxHu = Annotated[
+    float | None, _option(_PATIENT, "--air-max-hu", help="Thresholds: air up to this CT number.", show="-800")
+]
+BoneMinHu = Annotated[
+    float | None, _option(_PATIENT, "--bone-min-hu", help="Thresholds: bone above this CT number.", show="350")
+]
 PhantomSpacing = Annotated[
     float, _option(_PATIENT, "--phantom-spacing", help="Voxel size of the phantom in mm.", hidden=True)
 ]
@@ -60,10 +77,13 @@ class PatientOptions:
     ct: CtArgument
     series: Series = None
     hu_offset: HuOffset = None
+    correct_tilt: CorrectTilt = False
     segmentation: Annotated[
         Path | None,
-        _option(_PATIENT, "--segmentation", help="Materials from this .seg.nrrd instead of thresholds."),
+        _option(_PATIENT, "--segmentation", help="Materials from this .seg.nrrd instead of a method's."),
     ] = None
+    method: Method = "auto"
+    keep_table: KeepTable = False
     air_max_hu: AirMaxHu = None
     bone_min_hu: BoneMinHu = None
     ct_energy_kev: Annotated[
@@ -157,6 +177,15 @@ class ExposureOptions:
         str,
         _option(_EXPOSURE, "--detector", help="Detector: ideal, csi_flat_panel, photon_counting, energy_bins."),
     ] = "ideal"
+    scatter: Annotated[
+        str | None,
+        _option(
+            _EXPOSURE,
+            "--scatter",
+            help="Scattered radiation: network (needs torch), kernel, montecarlo (exact, minutes).",
+            show="none",
+        ),
+    ] = None
     noise: Annotated[bool, _option(_EXPOSURE, "--noise/--no-noise", help="Quantum and readout noise.")] = True
     seed: Annotated[int, _option(_EXPOSURE, "--seed", help="Same seed, same noise.", min=0)] = 0
 
@@ -196,7 +225,7 @@ class PictureOptions:
 class RunOptions:
     """How the work is done."""
 
-    device: Annotated[str, _option(_RUN, "--device", help="auto or cpu.")] = "auto"
+    device: Annotated[str, _option(_RUN, "--device", help="auto, cuda, torch or cpu.")] = "auto"
     threads: Annotated[
         int | None, _option(_RUN, "--threads", help="Threads of the CPU.", show="one per core", min=1)
     ] = None

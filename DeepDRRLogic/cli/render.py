@@ -65,6 +65,7 @@ def render(
 
     with console.busy("Preparing"):
         simulator = scene.simulator(who, where.camera, exposure, run)
+    console.remark(f"Projecting on {simulator.projects_on}")
     started = time.perf_counter()
     with console.busy("Exposing"):
         image = simulator(where.camera, exposure.seed, where.metadata())

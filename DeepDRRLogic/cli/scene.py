@@ -36,6 +36,8 @@ class VolumeOptions(Protocol):
     @property
     def hu_offset(self) -> float | None: ...
     @property
+    def correct_tilt(self) -> bool: ...
+    @property
     def phantom_spacing(self) -> float: ...
 
 
@@ -55,7 +57,7 @@ def read_ct(ct: str, options: VolumeOptions) -> tuple[CTVolume, MaterialLabels |
         return body.ct, body.labels
     from ..volume import CTVolume
 
-    return CTVolume.read(ct, options.series, hu_offset=options.hu_offset), None
+    return CTVolume.read(ct, options.series, hu_offset=options.hu_offset, correct_tilt=options.correct_tilt), None
 
 
 def _phantom(words: Sequence[str], spacing_mm: float) -> Phantom:
@@ -90,8 +92,8 @@ def patient(options: PatientOptions, console: Console) -> Patient:
         ct, known = read_ct(options.ct, options)
     for note in ct.notes:
         console.remark(note)
-    with console.busy("Separating materials"):
-        labels = _labels(ct, known, options)
+    labels = _labels(ct, known, options, console)
+    with console.busy("Weighing materials"):
         energy = {} if options.ct_energy_kev is None else {"ct_effective_energy_kev": options.ct_energy_kev}
         volume = MaterialVolume.from_ct(ct, labels, **energy)
     source = options.ct if is_phantom(options.ct) else str(Path(options.ct).resolve())
@@ -106,23 +108,39 @@ def patient(options: PatientOptions, console: Console) -> Patient:
     return Patient(volume, label_of(options.ct), origin)
 
 
-def _labels(ct: CTVolume, known: MaterialLabels | None, options: PatientOptions) -> MaterialLabels:
+def _labels(ct: CTVolume, known: MaterialLabels | None, options: PatientOptions, console: Console) -> MaterialLabels:
+    """From a file, by the method asked for, or, of the phantom, those it was made with."""
     if options.segmentation is not None:
         from ..segmentation import read_segmentation
 
         return read_segmentation(options.segmentation).resampled(ct)
     limits = thresholds(options.air_max_hu, options.bone_min_hu)
-    if known is not None and not limits:
+    if known is not None and not limits and options.method == "auto":
         return known
-    from ..segmentation import segment_by_thresholds
-
-    return segment_by_thresholds(ct, **limits)
+    return segmented(ct, options.method, limits, console, keep_table=options.keep_table)
 
 
 def thresholds(air_max_hu: float | None, bone_min_hu: float | None) -> dict[str, Any]:
     """The thresholds that were given, by the names that the segmentation has for them."""
     given = {"air_max_hu": air_max_hu, "bone_min_hu": bone_min_hu}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def segmented(
+    ct: CTVolume, method: str, limits: dict[str, Any], console: Console, **options_of_vnet: Any
+) -> MaterialLabels:
+    """The materials by a method, with a bar where the V-Net is at work; thresholds are an answer to "auto"."""
+    from ..segmentation import segment
+
+    if method == "threshold" or (limits and method == "auto"):
+        if options_of_vnet.get("probabilities") is not None:
+            raise ValueError("Thresholds know no probabilities: leave out --probabilities, or use --method vnet.")
+        with console.busy("Separating materials"):
+            return segment(ct, "threshold", **limits)
+    if limits:
+        raise ValueError(f"Thresholds were given, but --method is {method}: leave one of them out.")
+    with console.progress("Separating materials", None) as bar:
+        return segment(ct, method, progress=bar, **options_of_vnet)
 
 
 def spectrum_of(kv: float, filter_mm: float | None, copper_mm: float) -> Spectrum:
@@ -145,6 +163,7 @@ def simulator(who: Patient, camera: Camera, exposure: ExposureOptions, run: RunO
         spectrum=spectrum,
         detector=detector(exposure.detector),
         photons_per_pixel=photons_per_pixel(exposure, spectrum, camera),
+        scatter=exposure.scatter,
         noise="detector" if exposure.noise else None,
         device=run.device,
         threads=run.threads,

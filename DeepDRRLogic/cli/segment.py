@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,8 +14,11 @@ from .options import (
     DEFAULT_PHANTOM_SPACING_MM,
     AirMaxHu,
     BoneMinHu,
+    CorrectTilt,
     CtArgument,
     HuOffset,
+    KeepTable,
+    Method,
     PhantomSpacing,
     Quiet,
     Series,
@@ -31,20 +34,28 @@ class SegmentOptions:
         Path | None,
         typer.Option("--output", "-o", help="A .seg.nrrd.", show_default="named after the CT"),
     ] = None
-    method: Annotated[str, typer.Option("--method", help="threshold.")] = "threshold"
+    method: Method = "auto"
+    keep_table: KeepTable = False
+    probabilities: Annotated[
+        Path | None,
+        typer.Option("--probabilities", help="Also write the V-Net's probability of bone as a .nrrd, .nii.gz or .mha."),
+    ] = None
     air_max_hu: AirMaxHu = None
     bone_min_hu: BoneMinHu = None
     series: Series = None
     hu_offset: HuOffset = None
+    correct_tilt: CorrectTilt = False
     phantom_spacing: PhantomSpacing = DEFAULT_PHANTOM_SPACING_MM
     quiet: Quiet = False
 
 
 def segment(options: SegmentOptions) -> None:
     """Separate a CT into materials and write them as a segmentation."""
+    import numpy as np
+
     from ..files import require_writable_place
-    from ..segmentation import segment as segment_ct
     from ..segmentation import write_segmentation
+    from ..volume_io import write_volume
 
     console = Console(options.quiet)
     path = options.output or Path(f"{scene.label_of(options.ct)}.seg.nrrd")
@@ -53,9 +64,16 @@ def segment(options: SegmentOptions) -> None:
     require_writable_place(path)
     with console.busy("Reading the CT"):
         ct, _ = scene.read_ct(options.ct, options)
-    with console.busy("Separating materials"):
-        labels = segment_ct(ct, options.method, **scene.thresholds(options.air_max_hu, options.bone_min_hu))
+    extra: dict[str, Any] = {"keep_table": options.keep_table}
+    if options.probabilities is not None:
+        require_writable_place(options.probabilities)
+        extra["probabilities"] = np.empty((3, *ct.shape), np.float16)
+    limits = scene.thresholds(options.air_max_hu, options.bone_min_hu)
+    labels = scene.segmented(ct, options.method, limits, console, **extra)
     write_segmentation(labels, path)
     for number, material in enumerate(labels.materials):
         console.remark(f"{material.name:>15}: {(labels.labels == number).mean():6.1%} of the voxels")
     console.wrote(path)
+    if options.probabilities is not None:
+        write_volume(extra["probabilities"][2].astype(np.float32), ct.ras_from_ijk, options.probabilities)
+        console.wrote(options.probabilities)

@@ -74,10 +74,11 @@ def sweep(
     with console.busy("Preparing"):
         simulator = scene.simulator(who, positions[0].camera, exposure, run)
         settings = _common_window(simulator, cameras, scene.display_settings(picture, positions[0].collimator))
+    console.remark(f"Projecting on {simulator.projects_on}")
 
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(console.progress("Exposing", len(cameras)))
-        images = simulator.render_many(cameras, seed=exposure.seed, progress=lambda done, total: progress(done))
+        images = simulator.render_many(cameras, seed=exposure.seed, progress=progress)
         frames = _frames(images, settings, folder, console)
         if movie is None:
             for _ in frames:

@@ -6,15 +6,23 @@ register themselves in `BACKENDS` and are imported only when they are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from .devices import DeviceError, choose_device
+from .fallback import FallbackProjector
+
 if TYPE_CHECKING:
+    from ..detector import Detector
     from ..geometry import Camera
     from ..materials import Material
+    from ..noise import NoiseModel
+    from ..scatter import ScatterModel
+    from ..spectrum import Spectrum
     from ..volume import MaterialVolume
 
 
@@ -28,23 +36,79 @@ class Projector(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class FormedImage:
+    """A finished image in the units of image.XRayImage.
+
+    signal (channels, H, W); photons (H, W) detected per pixel; mean_energy_kev (H, W); area_densities
+    (n_materials, H, W) in g/cm². All float32.
+    """
+
+    signal: npt.NDArray[np.float32]
+    photons: npt.NDArray[np.float32]
+    mean_energy_kev: npt.NDArray[np.float32]
+    area_densities: npt.NDArray[np.float32]
+
+
+class ImageFormer(Projector, Protocol):
+    """A projector whose device can also expose the detector and draw its noise."""
+
+    def form(
+        self,
+        camera: Camera,
+        spectrum: Spectrum,
+        detector: Detector,
+        noise: NoiseModel | None,
+        photons_per_pixel: float,
+        seed: int,
+        scatter: ScatterModel | None = None,
+        others: Sequence[Projector] = (),
+    ) -> FormedImage | None:
+        """The image of this volume and others together, or None where the caller has to make it.
+
+        The same seed draws the same noise.
+        """
+        ...
+
+
+def _cuda(volume: MaterialVolume, threads: int | None) -> Projector:
+    def build() -> Projector:
+        from .cuda.host import CudaProjector
+
+        return CudaProjector(volume, threads)
+
+    return FallbackProjector(volume, threads, "cuda", build)
+
+
+def _torch(volume: MaterialVolume, threads: int | None) -> Projector:
+    def build() -> Projector:
+        try:
+            from .torch_backend import TorchProjector
+        except (ImportError, OSError) as error:
+            raise DeviceError(f"torch cannot be imported ({error})") from error
+
+        return TorchProjector(volume)
+
+    return FallbackProjector(volume, threads, "torch", build)
+
+
 def _cpu(volume: MaterialVolume, threads: int | None) -> Projector:
     from .cpu import CpuProjector
 
     return CpuProjector(volume, threads)
 
 
-BACKENDS: dict[str, Callable[[MaterialVolume, int | None], Projector]] = {"cpu": _cpu}
-"""Backend by device name, the fastest first: "auto" takes the first that this machine can run."""
+BACKENDS: dict[str, Callable[[MaterialVolume, int | None], Projector]] = {"cuda": _cuda, "torch": _torch, "cpu": _cpu}
+"""Backend by device name."""
 
 
 def make_projector(volume: MaterialVolume, device: str = "auto", threads: int | None = None) -> Projector:
-    """The projector of a volume on "auto", "cpu" or another registered device; ValueError for an unknown one."""
-    if device == "auto":
-        device = next(iter(BACKENDS))
-    if device not in BACKENDS:
-        raise ValueError(f"Unknown device {device!r}: choose auto, {', '.join(BACKENDS)}.")
-    return BACKENDS[device](volume, threads)
+    """The projector of a volume on "auto", "cuda", "torch" or "cpu"; ValueError for another.
+
+    "auto" is what `choose_device` chooses. A device that cannot be used, or gives up later, is replaced by the CPU
+    with one warning.
+    """
+    return BACKENDS[choose_device(device).device](volume, threads)
 
 
-__all__ = ["BACKENDS", "Projector", "make_projector"]
+__all__ = ["BACKENDS", "FormedImage", "ImageFormer", "Projector", "choose_device", "make_projector"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ..compiled import compiled
 
 LABEL_BITS = 4
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def densest(density, labels, k0, k1, peak):
     """Raises peak[label] to the largest density found; returns the largest label."""
     top = 0
@@ -22,7 +23,7 @@ def densest(density, labels, k0, k1, peak):
     return top
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def pack_codes(density, labels, codes_per_g_cm3, k0, k1, codes):
     """Density in codes, rounded, over the label; a voxel without matter becomes 0 whatever its label."""
     for k in range(k0, k1):
@@ -33,7 +34,7 @@ def pack_codes(density, labels, codes_per_g_cm3, k0, k1, codes):
                 codes[k, j, i] = 0 if level == 0 else (level << np.uint16(LABEL_BITS)) | np.uint16(label)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def occupied(codes, k0, k1, i_start, i_stop, j_start, j_stop):
     """First and one-past-last occupied voxel of every row along i, [k, j], and along j, [k, i]."""
     nj, ni = codes.shape[1:]

@@ -12,14 +12,15 @@ this file, because numba's cache takes notice of changes to the file of the comp
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ..compiled import compiled
 
 BLOCK = 16
 """Slices transposed at a time where rays run along the rows of the volume: half a cache line of voxels."""
 
 # Loops over slices counted from zero are the ones that become vector instructions: elsewhere numba has to allow for
 # negative indices.
-vectorized = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+vectorized = compiled(fastmath={"contract", "reassoc", "nsz"})
 
 
 @vectorized
@@ -53,12 +54,12 @@ def _accumulate(line, below, above, low, high):
         line[x] += low * below[x] + high * above[x]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _ramp(x):
     return 0.5 * x * x if x > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _covered(distance, step, line):
     """How much of a line lies on the positive side of a border, `distance` being that of its middle.
 
@@ -74,7 +75,7 @@ def _covered(distance, step, line):
     return min(max(area / (step * line), 0.0), 1.0)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _place(start, origin, pitch, count, h, offset, share, forward, first, last, index, low, high):
     """Voxel index of the lines first…last in a slice, and the weights of that voxel and the next.
 
@@ -102,7 +103,7 @@ def _place(start, origin, pitch, count, h, offset, share, forward, first, last, 
         high[x] = weight * (p - i)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _shadow(p_lo, p_hi, start, origin, pitch, h, left, right):
     """Those of the lines left…right that may pass between p_lo and p_hi in a slice."""
     if abs(h) < 1.0:
@@ -115,7 +116,7 @@ def _shadow(p_lo, p_hi, start, origin, pitch, h, left, right):
     return max(left, int(max(lo, -1.0))), min(right, int(min(hi, right + 1.0)))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _voxels_between(start, origin, pitch, count, first, last, h_first, h_last):
     """First and one-past-last voxel that the lines first…last touch between two slices."""
     lo, hi = count - 1.0, 0.0
@@ -128,7 +129,7 @@ def _voxels_between(start, origin, pitch, count, first, last, h_first, h_last):
     return begin, max(min(int(np.floor(hi)) + 2, count), begin + 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _transpose(codes, rows, columns, n0, n1, block):
     """Copies rows of voxels for the slices n0…n1 along i, so that what a slice needs lies contiguous in memory."""
     for r in range(rows[0], rows[1]):
@@ -137,7 +138,7 @@ def _transpose(codes, rows, columns, n0, n1, block):
                 block[r - rows[0], n - n0, p] = codes[r, p, n]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _rows_touched(index, low, high, y0, y1):
     first, stop = np.iinfo(np.int32).max, 0
     for y in range(y0, y1):
@@ -147,7 +148,7 @@ def _rows_touched(index, low, high, y0, y1):
     return first, stop
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _interpolate_row(row, across, first, last, pairs, picked, lines):
     """Fills the lines of all materials at the columns first…last."""
     index, low, high = across
@@ -161,7 +162,7 @@ def _interpolate_row(row, across, first, last, pairs, picked, lines):
         _interpolate(picked[first:last], low[first:last], high[first:last], np.uint32(m), lines[m, first:last])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add_rows(total, lines, extents, q_first, placed, span_lo, span_hi, y0, y1):
     """Second pass: adds to each fan row the two interpolated rows of voxels between which it lies."""
     index, low, high = placed
@@ -177,12 +178,12 @@ def _add_rows(total, lines, extents, q_first, placed, span_lo, span_hi, y0, y1):
                 _accumulate(total[y, m, first:last], lines[r, m, first:last], lines[s, m, first:last], low[y], high[y])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _lines_like(size):
     return np.empty(size, np.int32), np.empty(size, np.float32), np.empty(size, np.float32)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def march_band(
     codes, axis, row_start, row_stop, source, forward, slices, offsets, grid, span_lo, span_hi, y0, y1, total
 ):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ..compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _cubic(f):
     """Weights of the four-point cubic convolution (Keys 1981, a = −½)."""
     g = np.float32(1.0) - f
@@ -19,7 +20,7 @@ def _cubic(f):
     )
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@compiled(fastmath={"contract", "reassoc", "nsz"})
 def resample_fan(total, axis, forward, grid, rays, mm_from_ijk, scales, v0, v1, out):
     """Reads the pixels of detector rows v0…v1 off a fan: cubic interpolation, times the ray's length per slice.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..geometry import Camera
     from ..materials import Material
     from ..spectrum import Spectrum
+    from ..volume import MaterialVolume
 
 
 class ScatterModel(Protocol):
@@ -33,3 +34,43 @@ class ScatterModel(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """What the image's metadata say of the model, so that the image can be made again."""
         ...
+
+
+def _montecarlo(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterModel:
+    from .montecarlo import MonteCarloScatter
+
+    return MonteCarloScatter(volumes, threads=threads)
+
+
+def _kernel(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterModel:
+    from .kernel import KernelScatter
+
+    return KernelScatter(volumes, threads=threads)
+
+
+def _network(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterModel:
+    from .network import NetworkScatter
+
+    return NetworkScatter(volumes, threads=threads)
+
+
+SCATTER_MODELS: dict[str, Callable[[Sequence[MaterialVolume], int | None], ScatterModel]] = {
+    "kernel": _kernel,
+    "network": _network,
+    "montecarlo": _montecarlo,
+}
+"""Scatter models by name, made from the volumes of a simulator and its number of threads."""
+
+
+def make_scatter(
+    model: ScatterModel | str | None, volumes: Sequence[MaterialVolume], threads: int | None = None
+) -> ScatterModel | None:
+    """The model of that name with its default parameters, or what was given; ValueError for an unknown name."""
+    if not isinstance(model, str):
+        return model
+    if model not in SCATTER_MODELS:
+        raise ValueError(f"Unknown scatter model {model!r}: choose {', '.join(SCATTER_MODELS)} or None.")
+    return SCATTER_MODELS[model](volumes, threads)
+
+
+__all__ = ["SCATTER_MODELS", "ScatterModel", "make_scatter"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from DeepDRRLogic.compiled import compiled
 
-@numba.njit(nogil=True, cache=True)
+
+@compiled()
 def paint(target, values, table):
     """Give each voxel to table[value] - 1, where that is not nobody (0); both arrays of one shape [k, j, i]."""
     for k in range(target.shape[0]):
@@ -17,7 +18,7 @@ def paint(target, values, table):
                     target[k, j, i] = found - 1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def box_of_changes(before, after, changed, k0, k1, box):
     """Widen `box`, (first, last) of k, j, i, by voxels of slices k0 to k1 whose owner differs or is `changed`."""
     for k in range(k0, k1):

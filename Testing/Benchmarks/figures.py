@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +52,19 @@ def image_formation(
     for detector in (Detector.ideal(), Detector.csi_flat_panel()):
         simulator = XRaySimulator(volume, spectrum=Spectrum.preset("120kV"), detector=detector, threads=threads)
         found[f"X-ray image, {detector.name}"] = {
-            view: timed(lambda s=simulator, c=camera: s(c), repetitions) for view, camera in cameras.items()
+            view: timed(partial(simulator, camera), repetitions) for view, camera in cameras.items()
         }
     found["its display (8 bit)"] = {}
     for view, camera in cameras.items():
         image = simulator(camera)
-        found["its display (8 bit)"][view] = timed(lambda i=image: render_display(i), repetitions)
+        found["its display (8 bit)"][view] = timed(partial(render_display, image), repetitions)
     preview = simulator.preview(2)
-    small = {view: camera.resampled(*PREVIEW_SIZE) for view, camera in cameras.items()}
+
+    def show(camera: Camera) -> None:
+        render_display(preview(camera.resampled(*PREVIEW_SIZE)))
+
     found["preview, {}×{}, display included".format(*PREVIEW_SIZE)] = {
-        view: timed(lambda c=camera: render_display(preview(c)), repetitions) for view, camera in small.items()
+        view: timed(partial(show, camera), repetitions) for view, camera in cameras.items()
     }
     return found
 
@@ -135,4 +139,5 @@ class Truth:
         u, v = self._pixels[view].T
         exact = self._areas[view]
         difference = area_densities[:, v, u] - exact
-        return (np.linalg.norm(difference, axis=1) / np.linalg.norm(exact, axis=1)).tolist()
+        distances: list[float] = (np.linalg.norm(difference, axis=1) / np.linalg.norm(exact, axis=1)).tolist()
+        return distances

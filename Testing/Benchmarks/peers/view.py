@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +29,11 @@ class View:
     height: int
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Sequence[float] | int]) -> View:
-        return cls(**{name: np.array(value) if np.ndim(value) else value for name, value in values.items()})
+    def from_dict(cls, values: Mapping[str, Any]) -> View:
+        fields: dict[str, Any] = {name: np.array(value) if np.ndim(value) else value for name, value in values.items()}
+        return cls(**fields)
 
-    def to_dict(self) -> dict[str, list[float] | int]:
+    def to_dict(self) -> dict[str, Any]:
         return {name: value.tolist() if np.ndim(value) else value for name, value in vars(self).items()}
 
     @property

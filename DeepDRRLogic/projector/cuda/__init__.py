@@ -1,0 +1,6 @@
+"""The projector for NVIDIA GPUs, by PyCUDA: kernels.cu, shipped as kernels.ptx, and what launches it.
+
+Nothing here imports PyCUDA before a GPU is asked for.
+"""
+
+from __future__ import annotations

@@ -1,0 +1,95 @@
+"""Scatter in milliseconds without a network: kernels, superposed layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cross_sections import MAX_ENERGY_KEV, MIN_ENERGY_KEV
+from ..threads import thread_count
+from .layers import cut
+from .setup import WHOLE_DETECTOR, Field, check_field, joined
+from .superposition import Superposed, group_weights, superpose
+from .tallies import upsampled_exposure
+
+if TYPE_CHECKING:
+    from ..detector import Detector
+    from ..exposure import Exposure
+    from ..geometry import Camera
+    from ..materials import Material
+    from ..spectrum import Spectrum
+    from ..volume import MaterialVolume
+    from .antiscatter import AntiScatterGrid
+    from .layers import Layers
+
+VOXEL_MM = 4.0
+
+
+class KernelScatter:
+    """The scatter model of `superposition.superpose`, in the units of the primary.
+
+    `field` (u0, v0, u1, v1) is the part of the detector in the collimated beam, in fractions of its width and height;
+    `grid` an anti-scatter grid. Voxels below 4 mm are joined first, several volumes on one grid.
+    """
+
+    name = "kernel"
+
+    def __init__(
+        self,
+        volumes: MaterialVolume | Sequence[MaterialVolume],
+        *,
+        field: Field = WHOLE_DETECTOR,
+        grid: AntiScatterGrid | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.volume = joined(volumes, VOXEL_MM)
+        self.field, self.grid, self.threads = check_field(field), grid, thread_count(threads)
+
+    def estimate(
+        self,
+        area_densities: npt.NDArray[np.float32],
+        materials: Sequence[Material],
+        camera: Camera,
+        spectrum: Spectrum,
+        detector: Detector,
+    ) -> Exposure:
+        """The scattered exposure at the camera's pixels, interpolated from some 32 × 32; see `ScatterModel`."""
+        del area_densities, materials  # depth decides, which the volume knows
+        scatter = self.superposed(cut(self.volume, camera, self.threads, self.field), spectrum)
+        return upsampled_exposure(detected(scatter, spectrum, detector), camera)
+
+    def superposed(self, layers: Layers, spectrum: Spectrum) -> Superposed:
+        """The scatter of layers by kind and energy group, on the pixels of their camera."""
+        return superpose(layers, spectrum, grid=self.grid)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the image's metadata say of the model."""
+        return {
+            "model": self.name,
+            "field": list(self.field),
+            "grid": None if self.grid is None else dataclasses.asdict(self.grid),
+        }
+
+
+def detected(scatter: Superposed, spectrum: Spectrum, detector: Detector) -> npt.NDArray[np.float32]:
+    """What a detector makes of scatter: photons, signal, squared signal of every channel, and energy, of each pixel.
+
+    Within a group the photons have the energies of the spectrum, lowered by what scattering took on average.
+    """
+    weights = group_weights(spectrum)
+    weights /= weights.sum(axis=1, keepdims=True)
+    mean = weights @ spectrum.energies_kev
+    pictures = []
+    for photons, energies in zip(scatter.photons, scatter.energies_kev, strict=True):
+        every = np.empty((3 * len(detector.channels) + 1, len(mean)))
+        for group, kept in enumerate(energies / mean):
+            at = np.clip(spectrum.energies_kev * kept, MIN_ENERGY_KEV, MAX_ENERGY_KEV)
+            seen, gain = detector.detected_fraction(at), detector.signal_per_photon(at)
+            quantities = np.concatenate([seen, seen * gain, seen * gain**2, (seen * at).sum(axis=0, keepdims=True)])
+            every[:, group] = quantities @ weights[group]
+        pictures.append(np.tensordot(every.astype(np.float32), photons, (1, 0)))
+    return np.asarray(sum(pictures[1:], start=pictures[0]), np.float32)

@@ -1,0 +1,99 @@
+"""A body cut into layers parallel to the detector: what a fast scatter model needs to know of depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..affine import apply
+from ..threads import in_slabs
+from .setup import WHOLE_DETECTOR, Field, body_box
+
+if TYPE_CHECKING:
+    from ..geometry import Camera
+    from ..materials import Material
+    from ..volume import MaterialVolume
+
+Float32Array = npt.NDArray[np.float32]
+
+SIDE = 32
+"""Pixels along the longer side of the detector: scatter is smooth."""
+LAYERS = 12
+MARGIN = 4
+_STEPS, _FINER = 4, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """Area densities by depth, on pixels that are about square.
+
+    `around_g_cm2` (layers, materials, rows + 2 MARGIN, columns + 2 MARGIN): MARGIN pixels on every side show what lies
+    just beside the field. `gaps_mm` (layers,) is the distance from the middle of each layer to the detector, falling;
+    `camera` has the pixels without margin; `beam` (rows, columns) is the part of each that the collimated beam covers.
+    """
+
+    around_g_cm2: Float32Array
+    gaps_mm: npt.NDArray[np.float64]
+    camera: Camera
+    beam: Float32Array
+    materials: tuple[Material, ...]
+
+    @property
+    def areal_g_cm2(self) -> Float32Array:
+        """The area densities without margin."""
+        return self.around_g_cm2[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def coarse_camera(camera: Camera, side: int = SIDE) -> Camera:
+    """The camera with `side` about square pixels along the longer side of its detector."""
+    width, height = (n * pitch for n, pitch in zip((camera.width, camera.height), camera.pixel_pitch_mm, strict=True))
+    longer = max(width, height)
+    return camera.resampled(max(1, round(side * width / longer)), max(1, round(side * height / longer)))
+
+
+def cut(volume: MaterialVolume, camera: Camera, threads: int, field: Field = WHOLE_DETECTOR) -> Layers:
+    """What `camera` sees of a volume, by depth; between source and detector only, nearest voxels."""
+    from .layering import fill_layers
+
+    coarse = coarse_camera(camera)
+    box, corners = body_box(volume)
+    depths = apply(coarse.camera_from_ras, corners)[:, 2]
+    reach = coarse.source_to_detector_mm
+    near, far = float(np.clip(depths.min(), 0.0, 0.98 * reach)), float(np.clip(depths.max(), 0.02 * reach, reach))
+    step = (max(far, near + 1.0) - near) / (LAYERS * _STEPS)
+    out = np.zeros((LAYERS, len(volume.materials), coarse.height + 2 * MARGIN, coarse.width + 2 * MARGIN), np.float32)
+    # Camera coordinates at depth 1 of the pixels' corners, then in voxels of the box.
+    voxel_from_camera = volume.ijk_from_ras @ coarse.ras_from_camera
+    inverse = np.linalg.inv(coarse.intrinsics)
+    turn = voxel_from_camera[:3, :3] @ inverse
+    source = voxel_from_camera[:3, 3] - [box[2].start, box[1].start, box[0].start]
+    first = -MARGIN - 0.5
+    origin = turn @ [first, first, 1.0]
+    v, u = np.mgrid[-MARGIN : coarse.height + MARGIN, -MARGIN : coarse.width + MARGIN]
+    lengths_cm = 0.1 * np.linalg.norm(np.stack([u, v, np.ones_like(u)], axis=-1) @ inverse.T, axis=-1)
+    density, labels = volume.density_g_cm3[box], volume.labels[box]
+
+    def work(v0: int, v1: int) -> None:
+        fill_layers(
+            density, labels, source, origin, turn[:, 0].copy(), turn[:, 1].copy(), lengths_cm, (near, _STEPS),
+            step, _FINER, v0, v1, out,
+        )  # fmt: skip
+
+    in_slabs(work, coarse.height + 2 * MARGIN, threads)
+    gaps = reach - near - step * _STEPS * (np.arange(LAYERS) + 0.5)
+    return Layers(out, np.maximum(gaps, 1.0), coarse, _beam(field, coarse), volume.materials)
+
+
+def _beam(field: Field, camera: Camera) -> Float32Array:
+    """The part of each pixel that lies within the field."""
+
+    def covered(low: float, high: float, count: int) -> npt.NDArray[np.float64]:
+        edges = np.arange(count + 1)
+        inside = np.clip(edges, low * count, high * count)
+        return np.diff(inside)
+
+    u0, v0, u1, v1 = field
+    return np.outer(covered(v0, v1, camera.height), covered(u0, u1, camera.width)).astype(np.float32)

@@ -1,0 +1,225 @@
+"""Scatter by Monte Carlo: the truth that faster models are held to.
+
+Photons start at the focal spot, are followed by Woodcock tracking through piecewise constant voxels, and are absorbed
+or scattered (Rayleigh with form factors, Compton with incoherent scattering functions) as often as it happens.
+Secondary electrons stay where they are made; fluorescence and Doppler broadening are left out. Every collision of an
+absorption-weighted history sends its expected contribution to points on the detector (forced detection), which gives
+a scatter picture thousands of times sooner than waiting for photons to arrive; `forced=False` waits.
+
+Units. The source is isotropic within the field. What arrives in a pixel is divided by what the same source sends there
+with nothing in the beam, n(u) ∝ cos³α, pixel by pixel. That is a flat-fielded picture, and the unit of
+`exposure.expose`, whose primary is exp(-∫µ dl) in every pixel: primary and scatter add as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checks import check_positive
+from ..threads import in_slabs, thread_count
+from .antiscatter import AntiScatterGrid
+from .interactions import Interactions
+from .setup import (
+    WHOLE_DETECTOR,
+    Field,
+    body_of,
+    check_field,
+    coarsened,
+    field_solid_angle,
+    joined,
+    panel_of,
+    physics_of,
+    weighed,
+)
+from .tallies import COMPONENTS, LEDGER, Tallies
+
+if TYPE_CHECKING:
+    from ..detector import Detector
+    from ..exposure import Exposure
+    from ..geometry import Camera
+    from ..materials import Material
+    from ..spectrum import Spectrum
+    from ..volume import MaterialVolume
+
+_logger = logging.getLogger(__name__)
+
+PHOTONS = 1_000_000
+BATCHES = 40
+"""Independent parts of a run: their spread tells a pixel's standard error to 1 / √(2·39) = 11 %."""
+VOXEL_MM = 4.0
+TALLY_PIXELS = 32
+FORCED = 8
+
+
+class CancelledError(Exception):
+    """The caller asked to stop before anything was counted."""
+
+
+def simulate(
+    volume: MaterialVolume,
+    camera: Camera,
+    spectrum: Spectrum,
+    detector: Detector,
+    *,
+    photons: float = PHOTONS,
+    seed: int = 0,
+    tally: tuple[int, int] | int = TALLY_PIXELS,
+    forced: int = FORCED,
+    grid: AntiScatterGrid | None = None,
+    field: Field = WHOLE_DETECTOR,
+    voxel_mm: float | None = VOXEL_MM,
+    batches: int = BATCHES,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    interactions: Interactions | None = None,
+) -> Tallies:
+    """Follow `photons` from the source through `volume` and return what arrives at the detector, with uncertainties.
+
+    `tally` (columns, rows), or the number along the longer side, are the pixels that count, on the camera's field;
+    `forced` is the number of detector points each collision contributes to, 0 for analogue transport. `field`
+    (u0, v0, u1, v1) is the part of the detector in the collimated beam, in fractions of its width and height. Voxels
+    below `voxel_mm` are joined first (None: never). The same seed gives the same result for any number of threads.
+    progress(done, total) counts batches; where cancelled() turns true, the batches done so far are returned, and
+    CancelledError is raised if there are none. `interactions` replaces the cross sections of the volume's materials.
+    """
+    from .transport import run_batch
+
+    check_positive("photons", photons)
+    if forced < 0 or batches < 2:
+        raise ValueError(f"forced = {forced}, batches = {batches}: give forced from 0 and at least 2 batches.")
+    check_field(field)
+    counting = camera.resampled(*_tally_size(camera, tally))
+    body, cm_from_ras = body_of(coarsened(volume, voxel_mm), counting)
+    energies = spectrum.energies_kev[spectrum.photons > 0.0]
+    tables = interactions or Interactions.of(volume.materials, float(energies[-1]))
+    panel = panel_of(counting, cm_from_ras, spectrum, detector, grid, field, tables.attenuation.shape[1])
+    physics = physics_of(tables)
+    if forced:
+        body = weighed(body, panel, tables, spectrum.mean_energy_kev, thread_count(threads))
+    cumulative = np.cumsum(spectrum.photons[spectrum.photons > 0.0])
+    cumulative /= cumulative[-1]
+    share = np.full(batches, int(photons) // batches)
+    share[: int(photons) % batches] += 1
+    streams = np.random.SeedSequence(seed).spawn(batches)
+    shape = (len(panel.response), counting.height, counting.width)
+    results: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None] = [None] * batches
+    finished: list[int] = []
+
+    def work(start: int, stop: int) -> None:
+        for batch in range(start, stop):
+            if cancelled():
+                return
+            found, ledger = np.zeros((len(COMPONENTS) - 1, *shape)), np.zeros(len(LEDGER) + len(body.peak))
+            state = streams[batch].generate_state(4, np.uint64)
+            run_batch(body, physics, panel, energies, cumulative, share[batch], forced, state, found, ledger)
+            results[batch] = found, ledger
+            finished.append(batch)
+            if progress is not None:
+                progress(len(finished), batches)
+
+    in_slabs(work, batches, thread_count(threads), slab=1)
+    settings = json.dumps(
+        {
+            "spectrum": spectrum.description, "detector": detector.name, "voxel_mm": voxel_mm, "field": list(field),
+            "grid": None if grid is None else dataclasses.asdict(grid), "shape": volume.shape,
+            "mass_g": round(volume.mass_g, 3), "ras_from_ijk": volume.ras_from_ijk.tolist(),
+        }
+    )  # fmt: skip
+    done = [(result, int(n)) for result, n in zip(results, share, strict=True) if result is not None and n > 0]
+    if not done:
+        raise CancelledError("Cancelled before the first batch of photons was done.")
+    return _summed(done, counting, field_solid_angle(panel), seed, settings)
+
+
+def _summed(
+    done: Sequence[tuple[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]], int]],
+    camera: Camera,
+    field_sr: float,
+    seed: int,
+    settings: str,
+) -> Tallies:
+    """Batches added in their order, so that rounding does not depend on which thread was first."""
+    shape = done[0][0][0].shape
+    sums, squares = np.zeros((len(COMPONENTS), *shape[1:])), np.zeros((len(COMPONENTS), *shape[1:]))
+    ledger = np.zeros_like(done[0][0][1])
+    for (found, energies), photons in done:
+        every = np.concatenate([found, found[1:].sum(axis=0, keepdims=True)])
+        sums += every
+        squares += every**2 / photons
+        ledger += energies
+    return Tallies(sums, squares, ledger, sum(n for _, n in done), len(done), camera, field_sr, (seed,), settings)
+
+
+def _tally_size(camera: Camera, tally: tuple[int, int] | int) -> tuple[int, int]:
+    if not isinstance(tally, int):
+        return tally
+    check_positive("tally", tally)
+    pitch_u, pitch_v = camera.pixel_pitch_mm
+    width, height = camera.width * pitch_u, camera.height * pitch_v
+    longer = max(width, height)
+    return max(1, round(tally * width / longer)), max(1, round(tally * height / longer))
+
+
+class MonteCarloScatter:
+    """The scatter model that asks `simulate`: exact, and slow. The arguments are those of `simulate`.
+
+    Several volumes are joined on one grid of `voxel_mm`. The last run is kept in `tallies`, with its uncertainty.
+    """
+
+    def __init__(
+        self,
+        volumes: MaterialVolume | Sequence[MaterialVolume],
+        *,
+        photons: float = PHOTONS,
+        seed: int = 0,
+        grid: AntiScatterGrid | None = None,
+        tally: tuple[int, int] | int = TALLY_PIXELS,
+        forced: int = FORCED,
+        voxel_mm: float = VOXEL_MM,
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        check_positive("voxel_mm", voxel_mm)
+        self.volume = joined(volumes, voxel_mm)
+        self.photons, self.seed, self.grid, self.tally, self.forced = photons, seed, grid, tally, forced
+        self.voxel_mm, self.threads, self.progress, self.cancelled = voxel_mm, threads, progress, cancelled
+        self.tallies: Tallies | None = None
+
+    def estimate(
+        self,
+        area_densities: npt.NDArray[np.float32],
+        materials: Sequence[Material],
+        camera: Camera,
+        spectrum: Spectrum,
+        detector: Detector,
+    ) -> Exposure:
+        """The scattered exposure at the camera's pixels, interpolated from the tally's; see `ScatterModel`."""
+        del area_densities, materials  # the volume itself is asked
+        self.tallies = simulate(
+            self.volume, camera, spectrum, detector, photons=self.photons, seed=self.seed, tally=self.tally,
+            forced=self.forced, grid=self.grid, voxel_mm=None, threads=self.threads, progress=self.progress,
+            cancelled=self.cancelled,
+        )  # fmt: skip
+        _logger.info("Scatter: median uncertainty %.1f %%.", 100.0 * self.tallies.median_uncertainty())
+        return self.tallies.upsampled(camera)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the image's metadata say of the model."""
+        return {
+            "model": "montecarlo",
+            "photons": self.photons,
+            "seed": self.seed,
+            "tally": self.tally,
+            "forced": self.forced,
+            "voxel_mm": self.voxel_mm,
+            "grid": None if self.grid is None else dataclasses.asdict(self.grid),
+        }

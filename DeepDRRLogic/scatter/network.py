@@ -1,0 +1,107 @@
+"""Scatter by a small network, trained on our own Monte Carlo: the kernels' estimate, corrected."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .features import features
+from .kernel import KernelScatter
+from .layers import MARGIN, SIDE
+from .setup import WHOLE_DETECTOR, Field
+from .superposition import Superposed, superpose
+
+if TYPE_CHECKING:
+    from ..spectrum import Spectrum
+    from ..volume import MaterialVolume
+    from .antiscatter import AntiScatterGrid
+    from .architecture import CorrectionNet
+    from .layers import Layers
+
+Float32Array = npt.NDArray[np.float32]
+
+WEIGHTS = "network.safetensors"
+_MIRRORS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
+
+
+class NetworkScatter(KernelScatter):
+    """The kernels' scatter times two smooth factors that a network finds, one for Rayleigh and one for all other.
+
+    The factors are the mean over the four mirror images of the view, so a mirrored view has exactly the mirrored
+    scatter. They lie between e^-1.5 and e^1.5, so where nothing scatters there is no scatter. Needs torch and
+    safetensors (`pip install DeepDRRLogic[networks]`; ValueError without). What it was trained on and how well it
+    does: data/scatter/MODEL_CARD.md.
+    """
+
+    name = "network"
+
+    def __init__(
+        self,
+        volumes: MaterialVolume | Sequence[MaterialVolume],
+        *,
+        field: Field = WHOLE_DETECTOR,
+        grid: AntiScatterGrid | None = None,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(volumes, field=field, grid=grid, threads=threads)
+        self._net = stored_network()
+
+    def superposed(self, layers: Layers, spectrum: Spectrum) -> Superposed:
+        """The scatter of layers by kind and energy group, corrected."""
+        first = superpose(layers, spectrum)
+        rayleigh, other = self._factors(features(layers, spectrum, first))
+        base = first if self.grid is None else superpose(layers, spectrum, grid=self.grid)
+        return replace(base, photons=base.photons * np.stack([rayleigh, other, other])[:, None])
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the image's metadata say of the model; "weights" is their checksum."""
+        return super().to_dict() | {"weights": _card()["sha256"]}
+
+    def _factors(self, pictures: Float32Array) -> Float32Array:
+        import torch
+
+        rows, columns = pictures.shape[1:]
+        batch = np.zeros((len(_MIRRORS), len(pictures), SIDE + 2 * MARGIN, SIDE + 2 * MARGIN), np.float32)
+        v, u = ((SIDE + 2 * MARGIN - n) // 2 for n in (rows, columns))
+        for picture, axes in zip(batch, _MIRRORS, strict=True):
+            picture[:, v : v + rows, u : u + columns] = np.flip(pictures, axes)
+        with torch.inference_mode():
+            found = self._net(torch.from_numpy(batch)).numpy()[:, :, v : v + rows, u : u + columns]
+        mean = np.mean([np.flip(one, axes) for one, axes in zip(found, _MIRRORS, strict=True)], axis=0)
+        factors: Float32Array = np.exp(mean[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
+        return factors
+
+
+@cache
+def stored_network() -> CorrectionNet:
+    """The network that comes with the package, its weights checked; ValueError if they are damaged."""
+    try:
+        import safetensors.torch
+        import torch
+    except ImportError as error:
+        raise ValueError(
+            "scatter='network' needs torch and safetensors: pip install 'DeepDRRLogic[networks]'; or use 'kernel'."
+        ) from error
+    from .architecture import CorrectionNet
+
+    data = (files("DeepDRRLogic") / "data" / "scatter" / WEIGHTS).read_bytes()
+    if hashlib.sha256(data).hexdigest() != _card()["sha256"]:
+        raise ValueError(f"The weights of the scatter network, {WEIGHTS}, are damaged: install DeepDRRLogic again.")
+    net = CorrectionNet()
+    net.load_state_dict({name: value.to(torch.float32) for name, value in safetensors.torch.load(data).items()})
+    net.eval()
+    return net
+
+
+@cache
+def _card() -> dict[str, Any]:
+    table: dict[str, Any] = json.loads((files("DeepDRRLogic") / "data" / "scatter" / "network.json").read_text("utf-8"))
+    return table

@@ -1,0 +1,194 @@
+"""Training of the V-Net on annotated CTs: seeded, checkpointed, and the same whether interrupted or not."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..files import replaced_when_written
+from .augmentation import Augmentation
+from .losses import segmentation_loss
+from .patches import Case, Sampling, batch
+from .vnet import COMPACT, Layout, VNet, features
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the same recipe and cases give the same network on one device.
+
+    The learning rate rises for `warm_up` steps, stays, and falls to zero from the share `decay_from` of all `steps`
+    on, so that a run can be given more steps while it has not begun to fall. From the share `settle_from` on the
+    normalisation is held at the statistics gathered so far: what is trained then is exactly what is used later. The
+    result is the running mean of the weights, `average` being the share of the past per step.
+    """
+
+    layout: Layout = COMPACT
+    steps: int = 6000
+    patches_per_step: int = 2
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    warm_up: int = 100
+    decay_from: float = 0.6
+    settle_from: float = 0.6
+    average: float = 0.995
+    largest_gradient: float = 5.0
+    half_precision: bool = True
+    seed: int = 2018
+    sampling: Sampling = field(default_factory=Sampling)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        warm = min(1.0, (step + 1) / max(1, self.warm_up))
+        start = self.decay_from * self.steps
+        left = 1.0 if step < start else max(0.0, (self.steps - step) / max(1.0, self.steps - start))
+        return self.learning_rate * warm * left
+
+
+class Trainer:
+    """A network in training: steps, checkpoints, and the averaged network at the end."""
+
+    def __init__(self, cases: Sequence[Case], recipe: Recipe, device: torch.device | str = "cpu") -> None:
+        if not cases:
+            raise ValueError("No cases to train on: give at least one annotated CT.")
+        self.cases = list(cases)
+        self.recipe = recipe
+        self.device = torch.device(device)
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            self.network = VNet(recipe.layout)
+        self.network.to(self.device, memory_format=torch.channels_last_3d)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self.averaged = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.step = 0
+        self.history: list[tuple[int, float]] = []
+
+    def run(
+        self,
+        checkpoint: Path | None = None,
+        *,
+        until: int | None = None,
+        seconds_between_checkpoints: float = 120.0,
+        progress: Callable[[int, int, float], None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train up to step `until`, by default to the end, saving a checkpoint now and then and when cancelled."""
+        saved = time.monotonic()
+        for _ in range(self.step, min(until or self.recipe.steps, self.recipe.steps)):
+            if cancelled():
+                break
+            loss = self.train_step()
+            if progress is not None:
+                progress(self.step, self.recipe.steps, loss)
+            if checkpoint is not None and time.monotonic() - saved > seconds_between_checkpoints:
+                self.save(checkpoint)
+                saved = time.monotonic()
+        if checkpoint is not None:
+            self.save(checkpoint)
+
+    def train_step(self) -> float:
+        """One step of gradient descent; returns the loss of its patches."""
+        recipe = self.recipe
+        _set_training(self.network, settled=self.step >= recipe.settle_from * recipe.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.rate(self.step)
+        hu, labels, weight = batch(
+            self.cases, recipe.patches_per_step, (recipe.seed, self.step), recipe.sampling, recipe.augmentation,
+            self.device,
+        )  # fmt: skip
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._precision():
+            logits = self.network(features(hu, recipe.layout.input_kind))
+        loss = segmentation_loss(logits, labels, weight)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), recipe.largest_gradient)
+        self.optimizer.step()
+        self._average()
+        self.step += 1
+        self.history.append((self.step, float(loss.detach())))
+        return self.history[-1][1]
+
+    def result(self) -> VNet:
+        """The averaged network, in evaluation mode, on the CPU."""
+        network = VNet(self.recipe.layout)
+        network.load_state_dict({name: value.cpu() for name, value in self.averaged.items()})
+        return network.eval()
+
+    def save(self, path: Path) -> None:
+        """Write all that is needed to go on, whole or not at all."""
+        state = {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "averaged": self.averaged,
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "layout": self.recipe.layout.to_dict(),
+        }
+        with replaced_when_written(path) as (temporary,):
+            torch.save(state, temporary)
+
+    def load(self, path: Path) -> None:
+        """Go on where a checkpoint was saved; ValueError for one of another layout."""
+        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        if Layout.from_dict(state["layout"]) != self.recipe.layout:
+            raise ValueError(f"{path} is of a network of layout {state['layout']}, not {self.recipe.layout.to_dict()}.")
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.averaged = state["averaged"]
+        self.step = int(state["step"])
+        self.history = [(int(step), float(loss)) for step, loss in state["history"]]
+        _logger.info("Going on at step %d of %d.", self.step, self.recipe.steps)
+
+    @contextlib.contextmanager
+    def _precision(self) -> Iterator[None]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.half_precision):
+            yield
+
+    def _average(self) -> None:
+        """The running mean follows fast at first, when the weights of the past are worth little."""
+        past = min(self.recipe.average, (1.0 + self.step) / (10.0 + self.step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                if value.is_floating_point():
+                    self.averaged[name].lerp_(value, 1.0 - past)
+                else:
+                    self.averaged[name].copy_(value)
+
+
+def _set_training(network: nn.Module, settled: bool) -> None:
+    """Training mode, in which normalisation gathers statistics until it is settled."""
+    network.train()
+    if settled:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.eval()
+
+
+def mean_loss(history: Sequence[tuple[int, float]], every: int = 50) -> list[tuple[int, float]]:
+    """The learning curve: the mean loss of each `every` steps, at the last of them."""
+    curve = []
+    for start in range(0, len(history), every):
+        part = history[start : start + every]
+        curve.append((part[-1][0], math.fsum(loss for _, loss in part) / len(part)))
+    return curve
+
+
+def misclassified(network: VNet, hu: Tensor, labels: Tensor, weight: Tensor) -> float:
+    """The share of known voxels of patches (b, d, h, w) whose most probable class is not their label."""
+    with torch.inference_mode():
+        found = network(features(hu, network.layout.input_kind)).argmax(1)
+    known = weight > 0
+    return float((found[known] != labels[known]).float().mean()) if bool(known.any()) else 0.0

@@ -1,0 +1,68 @@
+"""A person's corrections as data: shapes in RAS millimetres, each with what to do there and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from grids import FloatVolume, Mask, Scan
+
+ACTIONS = ("not_bone", "bone", "air", "soft", "unknown", "outside")
+"""not_bone, bone: before marrow is filled; air, soft: at the end; unknown: weight 0; outside: no part of the body."""
+
+
+def edited(scan: Scan, edits: Iterable[Mapping[str, Any]], action: str) -> Mask:
+    """All voxels that the edits with this action name; see `_shape` for the shapes."""
+    mask = np.zeros(scan.hu.shape, np.bool_)
+    for edit in edits:
+        if edit["do"] not in ACTIONS:
+            raise ValueError(f"Edit {dict(edit)}: '{edit['do']}' is none of {', '.join(ACTIONS)}.")
+        if edit["do"] != action:
+            continue
+        box, inside = _shape(scan, edit)
+        low, high = edit.get("hu", (-np.inf, np.inf))
+        mask[box] |= inside & (scan.hu[box] >= low) & (scan.hu[box] <= high)
+    return mask
+
+
+def _shape(scan: Scan, edit: Mapping[str, Any]) -> tuple[tuple[slice, slice, slice], Mask]:
+    """Box and mask of an edit: `box` [[r, a, s], [r, a, s]], or `path` of points with `radius_mm`, one point a sphere.
+
+    `slab` beside a path limits it to [s0, s1], a joint for instance.
+    """
+    if "box" in edit:
+        low, high = np.sort(np.array(edit["box"], float), axis=0)
+        box = _slices(scan, low, high)
+        return box, np.ones([axis.stop - axis.start for axis in box], np.bool_)
+    points = np.array(edit["path"], float).reshape(-1, 3)
+    radius = float(edit["radius_mm"])
+    low, high = points.min(axis=0) - radius, points.max(axis=0) + radius
+    if "slab" in edit:
+        low[2], high[2] = max(low[2], min(edit["slab"])), min(high[2], max(edit["slab"]))
+    box = _slices(scan, low, high)
+    r, a, s = scan.axes_ras()
+    axes = r[:, :, box[2]], a[:, box[1]], s[box[0]]
+    inside = np.zeros([axis.stop - axis.start for axis in box], np.bool_)
+    for start, stop in zip(points, points[1:] if len(points) > 1 else points, strict=False):
+        inside |= _squared_distance(axes, start, stop) <= radius * radius
+    return box, inside
+
+
+def _slices(scan: Scan, low: np.ndarray, high: np.ndarray) -> tuple[slice, slice, slice]:
+    """The voxels with centres between two corners in RAS."""
+    size, step = np.array(scan.hu.shape[::-1]), np.array(scan.spacing_mm)
+    first = np.clip(np.ceil((low - scan.origin_ras) / step), 0, size).astype(int)
+    last = np.clip(np.floor((high - scan.origin_ras) / step) + 1, first, size).astype(int)
+    i, j, k = (slice(int(n), int(m)) for n, m in zip(first, last, strict=True))
+    return k, j, i
+
+
+def _squared_distance(axes: tuple[FloatVolume, ...], start: np.ndarray, stop: np.ndarray) -> FloatVolume:
+    """Squared distance of every voxel to a line from `start` to `stop`."""
+    way = stop - start
+    length2 = float(way @ way)
+    apart = [axis - np.float32(origin) for axis, origin in zip(axes, start, strict=True)]
+    along = sum(x * np.float32(w) for x, w in zip(apart, way, strict=True)) / max(length2, 1e-6)
+    along = np.clip(along, 0.0, 1.0)
+    return sum((x - along * np.float32(w)) ** 2 for x, w in zip(apart, way, strict=True))

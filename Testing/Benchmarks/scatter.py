@@ -1,0 +1,129 @@
+"""How well fast scatter models do on patients they have not seen: Monte Carlo against network, kernels and nothing.
+
+Run: python Testing/Benchmarks/scatter.py TRUTH CT_FOLDER, with TRUTH as written by
+python Testing/Training/make_scatter_set.py CT_FOLDER TRUTH --held-out --last 48 --photons 4e5
+Figures of the signal of an ideal detector. NMSE: Σ (model - truth)² / Σ truth², less what the Monte Carlo's known noise
+contributes to it. SPR error: of the scatter-to-primary ratio, relative, in the 8 × 8 parts of the field, median over
+all parts of all views. Asymmetry: between a view and its mirror image, largest of all views. Time: of one image of
+1024 × 1024 pixels, median.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from report import load, machine, table
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "Training"))
+from scatter_scenes import Scene, held_out_scene
+
+from DeepDRRLogic.detector import Detector
+from DeepDRRLogic.geometry import Camera
+from DeepDRRLogic.scatter.kernel import KernelScatter
+from DeepDRRLogic.scatter.layers import cut
+from DeepDRRLogic.scatter.network import NetworkScatter
+
+MODELS: dict[str, type[KernelScatter]] = {"network": NetworkScatter, "kernel": KernelScatter}
+PIXELS, THREADS, PARTS = 1024, 2, 8
+
+
+def main() -> None:
+    truths, cts = Path(sys.argv[1]), Path(sys.argv[2])
+    numbers = [int(path.stem) for path in sorted(truths.glob("[0-9]*.npz"))]
+    scenes = [held_out_scene(number, cts) for number in numbers]
+    files = [dict(np.load(truths / f"{number:05d}.npz")) for number in numbers]
+    before = load()
+    rows = [row(name, MODELS[name], scenes, files) for name in MODELS]
+    nothing = [score(np.zeros_like(truth(file)), file) for file in files]
+    rows.append(["none", *figures(nothing), "0 %", "0 ms"])
+    seconds = statistics.median(float(file["seconds"]) for file in files)
+    noise = statistics.median(float(uncertainty(file)) for file in files)
+    rows.append([f"Monte Carlo ({100 * noise:.0f} % per pixel)", "0", "0", "0", "-", f"{seconds:.0f} s, one core"])
+    header = ["scatter", "NMSE, mean (worst)", "SPR error, median", "scatter too much, median", "asymmetry", "time"]
+    print(table(header, rows))
+    print(f"\n{len(scenes)} views of {len({scene.patient for scene in scenes})} held-out patients")
+    print(f"{machine(THREADS)}\nLoad average before {before}, after {load()}")
+
+
+def row(name: str, model: type[KernelScatter], scenes: list[Scene], files: list[dict[str, np.ndarray]]) -> list[str]:
+    scores, times, asymmetries = [], [], []
+    for scene, file in zip(scenes, files, strict=True):
+        scatter = model(scene.volume, field=scene.field, threads=THREADS)
+        found = coarse(scatter, scene, scene.camera)
+        scores.append(score(found, file))
+        mirrored = coarse(scatter, scene, mirror(scene.camera), flipped=True)
+        asymmetries.append(float(np.abs(mirrored[:, ::-1] - found).max() / found.max()))
+        times.append(timed(lambda s=scatter, c=scene: estimate(s, c)))
+    return [name, *figures(scores), f"{100 * max(asymmetries):.2f} %", f"{1e3 * statistics.median(times):.0f} ms"]
+
+
+def coarse(model: KernelScatter, scene: Scene, camera: Camera, flipped: bool = False) -> np.ndarray:
+    u0, v0, u1, v1 = scene.field
+    model.field = (1.0 - u1, v0, 1.0 - u0, v1) if flipped else scene.field
+    energy: np.ndarray = model.superposed(
+        cut(model.volume, camera, THREADS, model.field), scene.spectrum
+    ).energy_kev.sum(0)
+    return energy
+
+
+def mirror(camera: Camera) -> Camera:
+    """The same view read from the other side: column u becomes column width - 1 - u."""
+    flip = np.array([[-1.0, 0.0, camera.width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    return Camera(
+        flip @ camera.intrinsics, camera.camera_from_ras, camera.width, camera.height, camera.source_to_detector_mm
+    )
+
+
+def estimate(model: KernelScatter, scene: Scene) -> None:
+    fine = scene.camera.resampled(PIXELS, PIXELS)
+    model.estimate(np.zeros((0, 1, 1), np.float32), (), fine, scene.spectrum, Detector.ideal())
+
+
+def timed(call: Callable[[], None]) -> float:
+    call()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def truth(file: dict[str, np.ndarray]) -> np.ndarray:
+    total: np.ndarray = file["energy_kev"].sum(axis=0)
+    return total
+
+
+def uncertainty(file: dict[str, np.ndarray]) -> float:
+    return float(np.median(file["energy_error_kev"][3] / np.maximum(truth(file), 1e-12)))
+
+
+def score(found: np.ndarray, file: dict[str, np.ndarray]) -> tuple[float, np.ndarray, float]:
+    """NMSE without noise, relative errors of the parts, and the ratio of the sums less 1."""
+    exact, error = truth(file), file["energy_error_kev"][3]
+    square = ((found - exact) ** 2).sum() - (error**2).sum()
+    return float(square / (exact**2).sum()), parts(found) / parts(exact) - 1.0, float(found.sum() / exact.sum() - 1.0)
+
+
+def parts(picture: np.ndarray) -> np.ndarray:
+    rows, columns = (np.arange(n) * PARTS // n for n in picture.shape)
+    total = np.zeros((PARTS, PARTS))
+    np.add.at(total, (rows[:, None], columns), picture)
+    return total
+
+
+def figures(scores: list[tuple[float, np.ndarray, float]]) -> list[str]:
+    nmse = [one[0] for one in scores]
+    errors = np.concatenate([np.abs(one[1]).ravel() for one in scores])
+    bias = statistics.median(one[2] for one in scores)
+    return [
+        f"{100 * np.mean(nmse):.2f} % ({100 * max(nmse):.1f} %)",
+        f"{100 * np.median(errors):.1f} %",
+        f"{100 * bias:+.1f} %",
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What is shipped for GPUs: PTX that fits its source, in the package; and PyCUDA, where it is installed."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+import sysconfig
+import tomllib
+from pathlib import Path
+
+import pytest
+from emulated_gpu import COMPILER, compile_driver, emulated_gpu, emulation, library, run_python
+
+ROOT = Path(__file__).parents[2]
+
+
+def pycudas_library():
+    """The compiled part of PyCUDA, or None; it cannot be asked by importing it without a driver."""
+    folder = Path(sysconfig.get_path("platlib")) / "pycuda"
+    return next(iter(folder.glob("_driver*.so")), None)
+
+
+def test_pycuda_drives_the_emulation_as_it_would_a_gpu(tmp_path):
+    """PyCUDA itself, packing our arguments; functions that we do not call are missing from the emulation."""
+    compiled = pycudas_library()
+    if compiled is None:
+        pytest.skip("PyCUDA is not installed")
+    if COMPILER is None:
+        pytest.skip("no C++ compiler to emulate the GPU with")
+    stubs = tmp_path / "stubs.cpp"
+    wanted = subprocess.run(["nm", "-D", "--undefined-only", str(compiled)], capture_output=True, text=True, check=True)
+    names = re.findall(r"\bU (cu[A-Z]\w+)", wanted.stdout)
+    source = "\n".join(f"__attribute__((weak)) int {name}(void) {{ return 801; }}" for name in names)
+    stubs.write_text(f'extern "C" {{\n{source}\n}}')
+    emulated = compile_driver(tmp_path / "libcuda.so.1", str(stubs))
+    program = """
+        import numpy as np
+        from shapes import view
+        from test_projector import random_volume
+        import pycuda.driver
+        from DeepDRRLogic.detector import Detector
+        from DeepDRRLogic.noise import NoiseModel
+        from DeepDRRLogic.projector.cpu import CpuProjector
+        from DeepDRRLogic.projector.cuda.gpu import Gpu
+        from DeepDRRLogic.projector.cuda.host import CudaProjector
+        from DeepDRRLogic.spectrum import Spectrum
+        gpu = Gpu.primary()
+        assert gpu.driver is pycuda.driver, gpu.driver
+        volume, camera = random_volume(shape=(20, 22, 24)), view(20, 10, size=(24, 18), pitch=1.0)
+        projector = CudaProjector(volume, gpu=gpu)
+        ideal = Detector.ideal()
+        image = projector.form(camera, Spectrum.preset("90kV"), ideal, NoiseModel.of(ideal), 5e4, 1)
+        cpu = CpuProjector(volume).project(camera).sum(axis=0)
+        print(np.linalg.norm(image.area_densities.sum(axis=0) - cpu) / np.linalg.norm(cpu), image.signal.std() > 0)
+    """
+    done = run_python(
+        program,
+        LD_PRELOAD=str(emulated),
+        LD_LIBRARY_PATH=str(tmp_path),
+        PYTHONPATH=f"{ROOT}:{Path(__file__).parent}",
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    error, noisy = done.stdout.split()
+    assert float(error) < 0.005 and noisy == "True"
+
+
+@pytest.fixture
+def build_ptx(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "Testing" / "Tools"))
+    import build_ptx
+
+    return build_ptx
+
+
+def test_the_shipped_ptx_was_made_of_this_source(build_ptx):
+    text = build_ptx.PTX.read_text(encoding="ascii")
+    assert text.startswith(build_ptx.source_line()), "run Testing/Tools/build_ptx.py"
+    assert f".version {build_ptx.PTX_VERSION}" in text and ".target sm_75" in text
+
+
+def test_the_shipped_ptx_has_the_kernels_and_parameters_of_the_source(build_ptx):
+    with emulation():
+        gpu = emulated_gpu()
+        text = build_ptx.PTX.read_text(encoding="ascii")
+        entries = dict(re.findall(r"\.entry (\w+)\(([^)]*)\)", text))
+        assert len(entries) == 10
+        for name, parameters in entries.items():
+            with gpu.active():
+                function = gpu._module.get_function(name)
+            sizes = (ctypes.c_int * 32)()
+            count = library().emulated_parameters(function._handle, sizes)
+            bits = [int(size) for size in re.findall(r"\.param \.[a-z](\d+)", parameters)]
+            assert [8 * size for size in sizes[:count]] == bits, name
+
+
+def test_nvcc_makes_the_same_ptx_and_ptxas_takes_it(build_ptx):
+    if shutil.which("nvcc") is None:
+        pytest.skip("nvcc is not installed: the PTX cannot be made anew")
+    shipped = build_ptx.PTX.read_text(encoding="ascii")
+    if build_ptx.compiler_line() not in shipped:
+        build_ptx.build()
+        pytest.skip(f"the PTX was made by another nvcc ({build_ptx.compiler_line().strip()}): it compiles here, too")
+    assert build_ptx.build() == shipped
+
+
+def test_sources_and_ptx_are_in_the_package(tmp_path):
+    """What setuptools would put into a wheel."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    package = ROOT / "DeepDRRLogic"
+    patterns = settings["tool"]["setuptools"]["package-data"]["DeepDRRLogic"]
+    shipped = {path for pattern in patterns for path in package.glob(pattern) if path.is_file()}
+    wanted = {path for path in package.rglob("*") if path.suffix in (".cu", ".cuh", ".ptx")}
+    assert len(wanted) == 5 and wanted <= shipped

@@ -1,0 +1,97 @@
+"""Machines that do not help: nowhere to keep compiled code, a disk that is full."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from DeepDRRLogic.animation import write_mp4
+from DeepDRRLogic.carm import CArm
+from DeepDRRLogic.image import XRayImage
+from DeepDRRLogic.materials import material
+from DeepDRRLogic.simulator import XRaySimulator
+from DeepDRRLogic.volume import MaterialVolume
+
+
+@pytest.fixture(scope="module")
+def image() -> XRayImage:
+    density = np.ones((4, 4, 4), np.float32)
+    volume = MaterialVolume(density, np.zeros(density.shape, np.uint8), (material("water"),), np.eye(4))
+    return XRaySimulator(volume)(CArm(width=16, height=12, pixel_pitch_mm=1).camera())
+
+
+def test_without_a_place_for_its_cache_compiled_code_still_runs_and_says_so_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import numba
+
+    from DeepDRRLogic import compiled
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    no_folder = tmp_path / "file"
+    no_folder.write_text("")
+    names: dict[str, Any] = {}
+    exec(compile("def double(x): return 2.0 * x", str(no_folder / "kernel.py"), "exec"), names)
+    double = names["double"]
+    compiled._say_that_nothing_is_kept.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        functions = [compiled.compiled()(double), compiled.compiled(fastmath=True)(double)]
+    assert [function(21.0) for function in functions] == [42.0, 42.0]
+    assert [record.message.count("NUMBA_CACHE_DIR") for record in caplog.records] == [1]
+
+
+def test_compiled_code_is_kept_for_the_next_process() -> None:
+    from DeepDRRLogic.projector.march import march_band
+
+    code = "from DeepDRRLogic.projector.march import march_band; print(march_band.stats.cache_path)"
+    root = Path(__file__).parents[2]
+    second = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert Path(second.stdout.strip()) == Path(march_band.stats.cache_path)
+
+
+def test_a_nrrd_that_the_disk_has_no_room_for_is_said_in_a_line_and_leaves_nothing(
+    image: XRayImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import SimpleITK as sitk
+
+    def run_full(volume: Any, name: str, **options: Any) -> None:
+        Path(name).write_bytes(b"NRRD0004")
+        raise RuntimeError("ITK ERROR: NrrdImageIO: Write: Error writing")
+
+    monkeypatch.setattr(sitk, "WriteImage", run_full)
+    with pytest.raises(OSError, match="is the disk full"):
+        image.save(tmp_path / "shot.nrrd")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 600])
+def test_a_movie_that_the_encoder_could_not_finish_is_not_kept(
+    kept_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """imageio-ffmpeg ends silently when its encoder fails; here the file is cut after it has been written."""
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    count = ffmpeg.count_frames_and_secs
+
+    def count_what_is_left(name: str) -> Any:
+        with Path(name).open("r+b") as file:
+            file.truncate(kept_bytes)
+        return count(name)
+
+    monkeypatch.setattr(ffmpeg, "count_frames_and_secs", count_what_is_left)
+    frames = np.random.default_rng(1).integers(0, 256, (5, 48, 64)).astype(np.uint8)
+    with pytest.raises(OSError, match="of 5 frames"):
+        write_mp4(frames, tmp_path / "orbit.mp4", fps=10)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_names_its_own_options_where_a_message_names_arguments() -> None:
+    from DeepDRRLogic.cli.grouping import _one_line
+
+    text = _one_line(ValueError("Read it with correct_tilt=True, or\nhu_offset=-1024; choose with series=, or x=1."))
+    assert text == "Read it with --correct-tilt, or --hu-offset=-1024; choose with --series=, or x=1."

@@ -1,0 +1,332 @@
+"""Segmentation by V-Net: the same labels however the CT is stored, whatever its size, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+from importlib.resources import files
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from DeepDRRLogic import segmentation  # noqa: E402
+from DeepDRRLogic.phantom import phantom  # noqa: E402
+from DeepDRRLogic.segmentation import SegmentationCancelled, inference, running, segment  # noqa: E402
+from DeepDRRLogic.segmentation.body import clear_surroundings  # noqa: E402
+from DeepDRRLogic.segmentation.inference import segment_by_vnet  # noqa: E402
+from DeepDRRLogic.segmentation.vnet import Layout, VNet  # noqa: E402
+from DeepDRRLogic.volume import CTVolume  # noqa: E402
+
+SMALL = Layout(convolutions_down=(1,), convolutions_up=(1,))
+NETWORK_MM = (0.86, 0.86, 1.0)
+
+
+class Thresholds(VNet):
+    """Answers by the HU of the voxel alone, so that everything around the network can be checked exactly."""
+
+    def forward(self, x):
+        hu = x[:, :1].float() * 750.0
+        return torch.cat((-300.0 - hu, torch.zeros_like(hu), (hu - 300.0).clamp_max(250.0)), 1)
+
+
+@pytest.fixture
+def thresholds(monkeypatch):
+    """A network that says air below -300 HU and bone above 300 HU, in single precision, unfolded."""
+    monkeypatch.setattr(running, "folded", lambda network: network)
+    monkeypatch.setattr(running, "precision_of", lambda device: torch.float32)
+    return Thresholds(SMALL).eval()
+
+
+@pytest.fixture(scope="module")
+def a_random_network():
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        return VNet(SMALL).eval()
+
+
+def affine(spacing_mm, origin=(12.0, -7.0, 30.0)):
+    matrix = np.diag([*spacing_mm, 1.0])
+    matrix[:3, 3] = origin
+    return matrix
+
+
+def a_body(shape, spacing_mm, seed=0):
+    """Noise around water in an ellipsoid with a bright ball beside its centre; air outside."""
+    rng = np.random.default_rng(seed)
+    mm = np.stack(np.indices(shape), -1)[..., ::-1] * np.array(spacing_mm)
+    size = np.array(shape)[::-1] * np.array(spacing_mm)
+    inside = (((mm - size / 2) / (0.48 * size)) ** 2).sum(-1) < 1
+    ball = np.linalg.norm(mm - size * [0.6, 0.45, 0.55], axis=-1) < 0.17 * size.min()
+    hu = np.select([ball, inside], [900, 30], -1000) + np.where(inside, rng.normal(0, 40, shape), 0)
+    return CTVolume(np.rint(hu).astype(np.int16), affine(spacing_mm))
+
+
+def stored_otherwise(ct, order, mirrored):
+    """The same body with its array axes permuted and flipped, and the affine that says so."""
+    hu = ct.hu.transpose(order)
+    index_from_index = np.zeros((4, 4))
+    index_from_index[3, 3] = 1.0
+    for new, old in enumerate(order):  # axes of the array; those of the affine run the other way
+        index_from_index[2 - old, 2 - new] = -1.0 if mirrored[new] else 1.0
+        if mirrored[new]:
+            index_from_index[2 - old, 3] = hu.shape[new] - 1.0
+    flips = tuple(n for n in range(3) if mirrored[n])
+    return CTVolume(np.flip(hu, flips), ct.ras_from_ijk @ index_from_index)
+
+
+def stored_back(labels, order, mirrored):
+    flips = tuple(n for n in range(3) if mirrored[n])
+    return np.flip(labels, flips).transpose(np.argsort(order))
+
+
+@pytest.mark.parametrize(
+    ("order", "mirrored"),
+    [
+        *zip(permutations(range(3)), product((False, True), repeat=3), strict=False),
+        ((0, 1, 2), (True, True, True)),
+        ((2, 1, 0), (True, True, False)),
+    ],
+)
+def test_the_labels_do_not_depend_on_how_the_volume_is_stored(a_random_network, order, mirrored):
+    ct = a_body((21, 40, 50), (1.1, 0.7, 2.3))
+    expected = segment_by_vnet(ct, weights=a_random_network, patch=32, margin=4).labels
+    assert len(np.unique(expected)) >= 2
+    other = stored_otherwise(ct, order, mirrored)
+    np.testing.assert_allclose(np.sort(other.corners_ras, axis=0), np.sort(ct.corners_ras, axis=0), atol=1e-9)
+    found = segment_by_vnet(other, weights=a_random_network, patch=32, margin=4)
+    np.testing.assert_array_equal(stored_back(found.labels, order, mirrored), expected)
+
+
+def test_on_the_networks_own_grid_every_voxel_gets_its_own_answer(thresholds):
+    ct = a_body((50, 61, 70), NETWORK_MM)
+    for patch, margin in ((128, 16), (32, 8), (32, 0), (64, 16)):
+        found = segment_by_vnet(ct, weights=thresholds, patch=patch, margin=margin, keep_table=True).labels
+        expected = np.select([ct.hu > 300, ct.hu > -300], [2, 1], 0)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.4, 0.5, 0.4), (0.7, 0.7, 3.0), (2.0, 1.3, 0.9)])
+def test_labels_stay_in_their_place_on_any_grid(thresholds, spacing_mm):
+    shape = tuple(round(44.0 / mm) for mm in spacing_mm[::-1])
+    ct = a_body(shape, spacing_mm)
+    found = segment_by_vnet(ct, weights=thresholds, patch=32, margin=8).labels == 2
+    truth = ct.hu > 300
+    centres_mm = [np.argwhere(mask).mean(0) * spacing_mm[::-1] for mask in (found, truth)]
+    np.testing.assert_allclose(centres_mm[0], centres_mm[1], atol=0.12)
+    assert 2 * np.sum(found & truth) / (found.sum() + truth.sum()) > 0.96
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (2, 9, 30), (8, 300, 11), (130, 8, 9)])
+def test_any_size_is_segmented(thresholds, shape):
+    hu = np.full(shape, 40, np.int16)
+    hu[:, shape[1] // 2 :] = 800
+    found = segment_by_vnet(CTVolume(hu, affine((1.0, 1.0, 1.0))), weights=thresholds, patch=64, margin=8)
+    expected = np.where(hu > 300, 2, 1)
+    expected[:, shape[1] // 2] = expected[:, shape[1] // 2 - 1] = found.labels[:, shape[1] // 2] = 1
+    found.labels[:, shape[1] // 2 - 1] = 1
+    np.testing.assert_array_equal(found.labels, expected)
+
+
+def test_all_air_is_air_and_costs_no_patch(thresholds, monkeypatch):
+    ct = CTVolume(np.full((40, 40, 40), -1000, np.int16), affine(NETWORK_MM))
+    looked = []
+    monkeypatch.setattr(Thresholds, "forward", lambda self, x: looked.append(x.shape))
+    assert segment_by_vnet(ct, weights=thresholds).labels.max() == 0
+    assert looked == []
+
+
+def test_patches_of_air_are_skipped(thresholds, monkeypatch):
+    hu = np.full((16, 100, 100), -1000, np.int16)
+    hu[:, :20, :20] = hu[:, 80:, 80:] = 40
+    looked = []
+    forward = Thresholds.forward
+    monkeypatch.setattr(Thresholds, "forward", lambda self, x: (looked.append(1), forward(self, x))[1])
+    found = segment_by_vnet(CTVolume(hu, affine(NETWORK_MM)), weights=thresholds, patch=32, margin=4)
+    np.testing.assert_array_equal(found.labels, (hu > -500).astype(np.uint8))
+    assert 2 <= len(looked) <= 8
+
+
+def test_probabilities_are_given_on_request(a_random_network):
+    ct = a_body((20, 30, 34), (1.4, 1.1, 1.2))
+    chances = np.empty((3, *ct.shape), np.float16)
+    found = segment_by_vnet(ct, weights=a_random_network, probabilities=chances, keep_table=True)
+    np.testing.assert_allclose(chances.astype(np.float32).sum(0), 1.0, atol=3e-3)
+    assert np.isin(chances[0], [0.0, 1.0]).mean() < 0.9
+    clear = np.sort(chances.astype(np.float32), axis=0)
+    clear = (clear[2] - clear[1] > 0.01) & ~((found.labels == 1) & (chances.argmax(0) == 0))
+    assert clear.mean() > 0.5
+    np.testing.assert_array_equal(found.labels[clear], chances.argmax(0)[clear])
+
+
+@pytest.mark.parametrize("wrong", [np.empty((3, 4, 4, 4), np.float16), np.empty((3, 8, 8, 8), np.float32)])
+def test_an_array_for_probabilities_must_fit(thresholds, wrong):
+    ct = CTVolume(np.zeros((8, 8, 8), np.int16), affine(NETWORK_MM))
+    with pytest.raises(ValueError, match=r"give a float16 array \(3, 8, 8, 8\)"):
+        segment_by_vnet(ct, weights=thresholds, probabilities=wrong)
+
+
+def test_progress_runs_to_the_end_and_can_be_stopped(thresholds):
+    ct = a_body((40, 60, 60), NETWORK_MM)
+    seen = []
+    segment_by_vnet(ct, weights=thresholds, patch=32, margin=4, progress=lambda done, total: seen.append((done, total)))
+    total = seen[0][1]
+    assert seen == [(n, total) for n in range(1, total + 1)]
+    assert total >= 8
+    stopped = []
+    with pytest.raises(SegmentationCancelled):
+        segment_by_vnet(
+            ct,
+            weights=thresholds,
+            patch=32,
+            margin=4,
+            progress=lambda done, total: stopped.append(done),
+            cancelled=lambda: len(stopped) >= 3,
+        )
+    assert stopped == [1, 2, 3]
+
+
+PEAK = """
+import sys, resource, numpy as np, torch
+from DeepDRRLogic.segmentation.inference import segment_by_vnet
+from DeepDRRLogic.segmentation.vnet import Layout, VNet
+from DeepDRRLogic.volume import CTVolume
+torch.set_num_threads(1)
+network = VNet(Layout(convolutions_down=(1,), convolutions_up=(1,))).eval()
+ct = CTVolume(np.full((int(sys.argv[1]), 64, 64), 40, np.int16), np.eye(4))
+segment_by_vnet(ct, weights=network, patch=32, margin=4)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
+def test_memory_grows_with_the_volume_by_little_more_than_the_volume():
+    short, long = (
+        int(subprocess.run([sys.executable, "-c", PEAK, str(n)], check=True, capture_output=True, text=True).stdout)
+        for n in (100, 2100)
+    )
+    voxels = 2000 * 64 * 64
+    # HU 2 bytes, labels 1 byte; probabilities of all of it alone would be 12.
+    assert (long - short) * 1024 < 6 * voxels
+
+
+def test_a_table_beside_the_body_becomes_air_or_stays():
+    hu = np.full((30, 60, 80), -1000, np.int16)
+    hu[:, 25:55, 15:65] = 40
+    hu[:, 35:45, 30:40] = -900  # gas, which the body encloses
+    hu[12:14, 39:41, 34:36] = 40  # and something in it
+    hu[:, 10:13, 5:75] = 100
+    labels = (hu > -500).astype(np.uint8)
+    body = labels.copy()
+    body[:, 10:13] = 0
+    cleared = labels.copy()
+    clear_surroundings(cleared, hu, (1.0, 1.0, 1.0), keep_table=False)
+    np.testing.assert_array_equal(cleared, body)
+    kept = body.copy()
+    clear_surroundings(kept, hu, (1.0, 1.0, 1.0), keep_table=True)
+    np.testing.assert_array_equal(kept, labels)
+
+
+def test_arms_beside_the_trunk_stay():
+    labels = np.zeros((30, 60, 120), np.uint8)
+    labels[:, 10:50, 40:80] = 1
+    labels[:, 20:40, 5:25] = 1
+    labels[:, 28:38, 100:110] = 1
+    labels[:, 31:35, 103:107] = 2  # a finger is thin, but it has a bone
+    cleared = labels.copy()
+    clear_surroundings(cleared, np.zeros(labels.shape, np.int16), (3.0, 1.0, 1.0), keep_table=False)
+    np.testing.assert_array_equal(cleared, labels)
+
+
+def a_small_ct():
+    hu = np.full((8, 8, 8), -1000, np.int16)
+    hu[2:6] = 400
+    return CTVolume(hu, affine((1.0, 1.0, 1.0)))
+
+
+def test_without_torch_thresholds_take_over_with_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(segmentation, "networks_installed", lambda: False)
+    with caplog.at_level(logging.WARNING):
+        labels = segment(a_small_ct(), keep_table=True, bone="cortical_bone", progress=print)
+    np.testing.assert_array_equal(np.unique(labels.labels), [0, 2])
+    assert labels.materials[2].name == "cortical_bone"
+    assert "pip install 'DeepDRRLogic[networks]'" in caplog.text
+    with pytest.raises(ValueError, match="needs PyTorch and safetensors"):
+        segment(a_small_ct(), "vnet")
+    with pytest.raises(ValueError, match="Probabilities come from the V-Net"):
+        segment(a_small_ct(), probabilities=np.empty((3, 8, 8, 8), np.float16))
+
+
+def test_thresholds_that_are_given_are_used(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert segment(a_small_ct(), bone_min_hu=500).labels.max() == 1
+    assert caplog.text == ""
+
+
+def test_an_unknown_device_is_named(thresholds):
+    with pytest.raises(ValueError, match="'toaster' is unknown to torch"):
+        segment_by_vnet(a_small_ct(), weights=thresholds, device="toaster")
+
+
+def test_a_gpu_that_is_too_small_leaves_the_work_to_the_processor(monkeypatch, caplog):
+    places = []
+
+    def labels_on(run, *rest):
+        places.append(run)
+        if run.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return np.ones((8, 8, 8), np.uint8)
+
+    monkeypatch.setattr(inference, "device_of", torch.device)
+    monkeypatch.setattr(inference, "network_on", lambda weights, device: device)
+    monkeypatch.setattr(inference._Run, "of", lambda ct, network, patch, margin: network)
+    monkeypatch.setattr(inference, "_labels", labels_on)
+    with caplog.at_level(logging.WARNING):
+        assert segment_by_vnet(a_small_ct(), device="cuda").labels.min() == 1
+    assert [place.type for place in places] == ["cuda", "cpu"]
+    assert caplog.text.count("not enough memory") == 1
+    with pytest.raises(torch.OutOfMemoryError):
+        monkeypatch.setattr(inference, "_labels", lambda *arguments: (_ for _ in ()).throw(torch.OutOfMemoryError))
+        segment_by_vnet(a_small_ct(), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def a_torso():
+    """Part of a phantom with noise, its lung relabelled as the network calls it: air."""
+    made = phantom(seed=7, spacing_mm=2.0, region="chest", noise_hu=20.0)
+    box = (slice(30, 90), slice(None), slice(None))
+    hu = made.ct.hu[box]
+    labels = made.labels.labels[box].copy()
+    labels[(labels == 1) & (hu < -500)] = 0
+    return CTVolume(hu, made.ct.ras_from_ijk), labels
+
+
+def dice(one, other):
+    return 2 * np.sum(one & other) / (one.sum() + other.sum())
+
+
+def test_the_weights_of_the_package_segment_a_patient_they_have_not_seen(a_torso):
+    ct, truth = a_torso
+    found = segment(ct, "vnet").labels
+    by_thresholds = segment(ct, "threshold").labels
+    assert dice(found == 0, truth == 0) > 0.98
+    found_dice, dice_by_thresholds = (dice(labels == 2, truth == 2) for labels in (found, by_thresholds))
+    assert 1 - found_dice < 0.5 * (1 - dice_by_thresholds)
+    marrow = (truth == 2) & (ct.hu < 200)
+    assert (found[marrow] == 2).mean() > 0.7
+
+
+def test_the_weights_of_the_package_are_small_and_in_half_precision():
+    folder = files("DeepDRRLogic") / "data"
+    card = json.loads((folder / "vnet.json").read_text("utf-8"))
+    content = (folder / "vnet.safetensors").read_bytes()
+    assert len(content) < 25e6
+    assert hashlib.sha256(content).hexdigest() == card["sha256"]
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    kinds = {entry["dtype"] for name, entry in header.items() if "running" not in name and name != "__metadata__"}
+    assert kinds == {"F16"}

@@ -1,0 +1,241 @@
+"""Training of the V-Net: losses by hand, augmentation that changes what it says, runs that can be interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from DeepDRRLogic.segmentation import augmentation as aug  # noqa: E402
+from DeepDRRLogic.segmentation.augmentation import AIR, BONE, SOFT, Augmentation, Dice, augment  # noqa: E402
+from DeepDRRLogic.segmentation.losses import cross_entropy, dice_loss, segmentation_loss  # noqa: E402
+from DeepDRRLogic.segmentation.patches import Sampling, batch, make_case, read_case  # noqa: E402
+from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss  # noqa: E402
+from DeepDRRLogic.segmentation.vnet import Layout  # noqa: E402
+
+torch.set_num_threads(1)  # the tests themselves run beside each other
+
+LAYOUT = Layout(convolutions_down=(1, 1), convolutions_up=(1, 1))
+RECIPE = Recipe(
+    layout=LAYOUT,
+    steps=40,
+    warm_up=5,
+    learning_rate=5e-3,
+    patches_per_step=1,
+    sampling=Sampling(size=(24, 24, 24)),
+    augmentation=Augmentation.none(),
+)
+SHAPE = (32, 36, 40)
+
+
+def a_limb():
+    """Air around a cylinder of soft tissue with a bone of cortex and marrow in it: HU and labels."""
+    _, j, i = np.indices(SHAPE)
+    radius = np.hypot(j - 18, i - 20)
+    hu = np.select([radius < 4, radius < 7, radius < 15], [-20, 900, 40], -1000).astype(np.int16)
+    labels = np.select([radius < 7, radius < 15], [BONE, SOFT], AIR).astype(np.uint8)
+    return hu, labels
+
+
+@pytest.fixture(scope="module")
+def a_case():
+    hu, labels = a_limb()
+    return make_case("limb", "someone", hu, labels, np.ones_like(labels), (0.86, 0.86, 1.0))
+
+
+@pytest.fixture
+def a_patch():
+    hu, labels = a_limb()
+    return torch.from_numpy(hu).float(), torch.from_numpy(labels)
+
+
+def probabilities(*voxels):
+    """(1, classes, 1, 1, n) from one tuple of class probabilities per voxel."""
+    return torch.tensor(voxels).T.reshape(1, -1, 1, 1, len(voxels))
+
+
+def voxels(*values):
+    return torch.tensor(values).reshape(1, 1, 1, -1)
+
+
+def test_dice_loss_is_the_formula_by_hand():
+    p = probabilities((0.8, 0.2, 0.0), (0.5, 0.25, 0.25))
+    # Class 0: 2·0.8 / (0.64 + 0.25 + 1); class 1: 2·0.25 / (0.04 + 0.0625 + 1); class 2: 0 / 0.0625.
+    expected = 1 - (1.6 / 1.89 + 0.5 / 1.1025 + 0.0) / 3
+    assert float(dice_loss(p, voxels(0, 1), voxels(1, 1), epsilon=0.0)) == pytest.approx(expected, rel=1e-6)
+    smoothed = 1 - (2.6 / 2.89 + 1.5 / 2.1025 + 1.0 / 1.0625) / 3
+    assert float(dice_loss(p, voxels(0, 1), voxels(1, 1))) == pytest.approx(smoothed, rel=1e-6)
+
+
+def test_a_perfect_answer_costs_nothing_and_a_wrong_one_everything():
+    right, wrong = probabilities((1.0, 0, 0), (0, 0, 1.0)), probabilities((0, 0, 1.0), (1.0, 0, 0))
+    assert float(dice_loss(right, voxels(0, 2), voxels(1, 1))) == pytest.approx(0.0)
+    assert float(dice_loss(wrong, voxels(0, 2), voxels(1, 1), 1e-6)) == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_cross_entropy_is_the_mean_over_known_voxels():
+    logits = probabilities((math.log(0.5), math.log(0.3), math.log(0.2)), (math.log(0.1), math.log(0.1), math.log(0.8)))
+    assert float(cross_entropy(logits, voxels(1, 2), voxels(1, 1))) == pytest.approx(-math.log(0.3 * 0.8) / 2, rel=1e-6)
+    assert float(cross_entropy(logits, voxels(1, 2), voxels(0, 1))) == pytest.approx(-math.log(0.8), rel=1e-6)
+    assert float(cross_entropy(logits, voxels(1, 2), voxels(0, 0))) == 0.0
+
+
+def test_unknown_voxels_teach_nothing():
+    logits = torch.randn(1, 3, 2, 2, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.zeros(1, 2, 2, 2, dtype=torch.uint8)
+    weight = torch.ones_like(labels)
+    weight[0, 0] = 0
+    segmentation_loss(logits, labels, weight).backward()
+    assert logits.grad[:, :, 0].abs().max() == 0.0
+    assert logits.grad[:, :, 1].abs().min() > 0.0
+
+
+def test_low_density_bone_loses_only_what_it_has_above_soft_tissue(a_patch):
+    hu, labels = a_patch
+    changed = aug.lower_bone_density(hu, labels, Dice((3,)))
+    cortex = (labels == BONE) & (hu > 500)
+    assert 30 < changed[cortex].mean() < 880
+    away = torch.from_numpy(np.hypot(*np.indices(SHAPE)[1:] - np.array([18, 20]).reshape(2, 1, 1, 1)) > 10)
+    torch.testing.assert_close(changed[away], hu[away])
+    torch.testing.assert_close(changed[hu < 30], hu[hu < 30])
+
+
+def test_contrast_fills_soft_tissue_alone(a_patch):
+    hu, labels = a_patch
+    brightened = 0
+    for seed in range(8):
+        changed = aug.add_contrast(hu, labels, Dice((seed,)))
+        torch.testing.assert_close(changed[labels != SOFT], hu[labels != SOFT])
+        brightened += int((changed[labels == SOFT] > 120).sum())
+    assert brightened > 200
+
+
+def test_a_couch_lies_in_the_air_beyond_the_body(a_patch):
+    hu, labels = a_patch
+    places = []
+    for seed in range(8):
+        changed = aug.add_couch(hu, labels, Dice((seed,))) != hu
+        assert not bool((changed & (labels != AIR)).any())
+        places.append(int(changed.sum()))
+    assert max(places) > 1000
+
+
+def test_metal_is_bright_streaky_and_labelled_bone(a_patch):
+    hu, labels = a_patch
+    for seed in range(6):
+        changed, marks = aug.add_metal(hu, labels, Dice((seed,)))
+        metal = (changed == 3071.0) & (hu < 3000)
+        if not bool(metal.any()):
+            continue
+        assert bool((marks[metal] == BONE).all())
+        assert not bool((metal & (labels == AIR)).any())
+        assert float((changed - hu)[~metal].abs().mean()) > 1.0
+        break
+    else:
+        raise AssertionError("none of six seeds put metal into the body")
+
+
+def test_thick_slices_blur_along_one_axis_and_keep_the_mean(a_patch):
+    hu, _ = a_patch
+    ramp = torch.arange(SHAPE[0], dtype=torch.float32)[:, None, None].expand(SHAPE).contiguous()
+    for seed in range(6):
+        thick = aug.thicken_slices(hu, Dice((seed,)))
+        assert thick.shape == hu.shape
+        assert float(thick.mean()) == pytest.approx(float(hu.mean()), abs=25.0)
+        middle = slice(6, -6)
+        assert float((aug.thicken_slices(ramp, Dice((seed,))) - ramp)[middle].abs().max()) < 1.0
+
+
+def test_truncation_leaves_air_beyond_the_field_of_view(a_patch):
+    hu, labels = a_patch
+    changed, marks = aug.truncate(hu, labels, Dice((0,)))
+    outside = marks != labels
+    assert float(outside.float().mean()) > 0.02
+    assert float(changed[outside].max()) <= -1000.0
+    assert bool((marks[outside] == AIR).all())
+
+
+def test_augmentation_repeats_with_its_seed_and_differs_with_another(a_patch):
+    hu, labels = a_patch
+    often = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 1.0))
+    first, again, other = (augment(hu, labels, Dice(seed), often)[0] for seed in ((1, 2), (1, 2), (1, 3)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(augment(hu, labels, Dice((1, 2)), Augmentation.none())[0], hu)
+
+
+def test_patches_are_cut_without_moving_labels_against_hu(a_case):
+    turned = Sampling(size=(24, 24, 24), turned=1.0)
+    hu, labels, weight = batch([a_case], 6, (5,), turned, Augmentation.none())
+    assert hu.shape == labels.shape == weight.shape == (6, 24, 24, 24)
+    sure = (hu < -990) | (hu > 890) | ((hu > 39.5) & (hu < 40.5))
+    expected = torch.where(hu < -990, AIR, torch.where(hu > 890, BONE, SOFT))
+    assert float(sure.float().mean()) > 0.5
+    assert float((labels == expected)[sure].float().mean()) > 0.999
+
+
+def test_a_case_comes_from_its_file_and_bad_ones_are_refused(tmp_path):
+    hu, labels = a_limb()
+    np.savez(tmp_path / "x.npz", hu=hu, labels=labels, spacing_mm=(0.86, 0.86, 1.0), patient="someone")
+    case = read_case(tmp_path / "x.npz")
+    assert (case.name, case.patient, case.weight.min()) == ("x", "someone", 1)
+    assert all((labels[tuple(case.places["marrow"].T)] == BONE).tolist())
+    with pytest.raises(ValueError, match="must agree"):
+        make_case("x", "y", hu, labels[1:], labels, (1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="label 7"):
+        make_case("x", "y", hu, labels + np.uint8(5), labels, (1.0, 1.0, 1.0))
+
+
+def test_training_makes_the_loss_fall(a_case):
+    trainer = Trainer([a_case], RECIPE)
+    trainer.run()
+    losses = [loss for _, loss in trainer.history]
+    assert len(losses) == RECIPE.steps
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert mean_loss(trainer.history, 20)[-1] == (40, pytest.approx(np.mean(losses[20:])))
+
+
+def test_an_interrupted_run_ends_like_one_that_was_not(a_case, tmp_path):
+    recipe = dataclasses.replace(RECIPE, steps=10, augmentation=Augmentation(), settle_from=0.7)
+    whole = Trainer([a_case], recipe)
+    whole.run()
+    begun = Trainer([a_case], recipe)
+    begun.run(tmp_path / "checkpoint.pt", cancelled=lambda: begun.step == 4)
+    assert begun.step == 4
+    resumed = Trainer([a_case], recipe)
+    resumed.load(tmp_path / "checkpoint.pt")
+    resumed.run()
+    assert resumed.history == whole.history
+    for name, value in whole.result().state_dict().items():
+        assert torch.equal(resumed.result().state_dict()[name], value), name
+
+
+def test_normalisation_settles_before_the_end(a_case):
+    trainer = Trainer([a_case], dataclasses.replace(RECIPE, steps=6, settle_from=0.5))
+
+    def statistics():
+        return trainer.network.state_dict()["in_tr.bn1.running_mean"].clone()
+
+    trainer.run(until=2)
+    gathering = statistics()
+    trainer.run(until=3)
+    settled = statistics()
+    trainer.run()
+    assert not torch.equal(gathering, settled)
+    assert torch.equal(settled, statistics())
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    recipe = dataclasses.replace(RECIPE, steps=100, warm_up=10, decay_from=0.5, learning_rate=1.0)
+    assert [round(recipe.rate(step), 3) for step in (0, 9, 49, 75, 99)] == [0.1, 1.0, 1.0, 0.5, 0.02]
+
+
+def test_a_checkpoint_of_another_layout_is_refused(a_case, tmp_path):
+    Trainer([a_case], RECIPE).save(tmp_path / "checkpoint.pt")
+    other = Trainer([a_case], dataclasses.replace(RECIPE, layout=Layout(width=32)))
+    with pytest.raises(ValueError, match="is of a network of layout"):
+        other.load(tmp_path / "checkpoint.pt")

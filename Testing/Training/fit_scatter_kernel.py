@@ -1,0 +1,98 @@
+"""Fits the numbers of the scatter kernels that physics does not give to Monte Carlo scenes, by least squares.
+
+Run: python Testing/Training/fit_scatter_kernel.py CT_FOLDER SET; writes DeepDRRLogic/data/scatter/kernel.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from scatter_scenes import training_scene
+
+from DeepDRRLogic.scatter.layers import Layers, cut
+from DeepDRRLogic.scatter.superposition import Fitted, superpose
+from DeepDRRLogic.spectrum import Spectrum
+
+OUTPUT = Path(__file__).parents[2] / "DeepDRRLogic" / "data" / "scatter" / "kernel.json"
+SCENES, ITERATIONS, STEP, PRIOR = 40, 3, 0.02, 0.15
+KINDS = (1, 0, 2)  # Rayleigh, Compton, multiple, as the set's files have them
+
+Case = tuple[Layers, Spectrum, np.ndarray, np.ndarray]
+
+
+def main() -> None:
+    cts, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    cases = [case(int(path.stem), cts, path) for path in sorted(folder.glob("*.npz"))[:SCENES]]
+    fitted = levenberg_marquardt(Fitted(), cases)
+    fitted = dataclasses.replace(fitted, multiple_energy=multiple_energy(fitted, cases))
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    table = {"source": f"Testing/Training/fit_scatter_kernel.py, {len(cases)} Monte Carlo scenes"}
+    table |= {name: float(f"{value:.4g}") for name, value in dataclasses.asdict(fitted).items()}
+    OUTPUT.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+
+def levenberg_marquardt(fitted: Fitted, cases: list[Case]) -> Fitted:
+    """The numbers with the least squares, by logarithmic steps, so that they stay positive (Marquardt 1963)."""
+    names = [field.name for field in dataclasses.fields(Fitted) if field.name != "multiple_energy"]
+    damping, now = 0.01, residuals(fitted, cases)
+    for _ in range(ITERATIONS):
+        slopes = [(residuals(scaled(fitted, {name: STEP}), cases) - now) / STEP for name in names]
+        jacobian = np.stack(slopes, axis=1)
+        normal, downhill = jacobian.T @ jacobian, -jacobian.T @ now
+        for _ in range(5):
+            move = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-6), downhill)
+            trial = scaled(fitted, dict(zip(names, np.clip(move, -1.0, 1.0), strict=True)))
+            found = residuals(trial, cases)
+            if found @ found < now @ now:
+                fitted, now, damping = trial, found, 0.2 * damping
+                break
+            damping *= 8.0
+        print(f"{np.linalg.norm(now):.5f}", {n: round(getattr(fitted, n), 4) for n in names}, flush=True)
+    return fitted
+
+
+def case(number: int, cts: Path, path: Path) -> Case:
+    scene = training_scene(number, cts)
+    with np.load(path) as file:
+        energy, photons = file["energy_kev"][list(KINDS)], file["photons"][list(KINDS)]
+    return cut(scene.volume, scene.camera, 1, scene.field), scene.spectrum, energy, photons
+
+
+def scaled(fitted: Fitted, logarithms: dict[str, float]) -> Fitted:
+    return dataclasses.replace(
+        fitted, **{name: getattr(fitted, name) * float(np.exp(value)) for name, value in logarithms.items()}
+    )
+
+
+def residuals(fitted: Fitted, cases: list[Case]) -> np.ndarray:
+    """Errors of all scenes, by kind in units of that kind's mean, so that every scene and kind counts alike.
+
+    With them, how far the numbers are from where they started: exit path and power of the depth can do for each other,
+    and would drift far along a valley that is all but flat.
+    """
+    first, now = (np.log(np.array(dataclasses.astuple(x))) for x in (Fitted(), fitted))
+    every = []
+    for layers, spectrum, truth, _ in cases:
+        found = superpose(layers, spectrum, fitted).energy_kev
+        scale = np.maximum(truth.mean(axis=(1, 2), keepdims=True), 1e-6) * np.sqrt(truth[0].size)
+        every.append(((found - truth) / scale).ravel())
+    return np.append(np.concatenate(every) / np.sqrt(len(cases)), PRIOR * (now - first))
+
+
+def multiple_energy(fitted: Fitted, cases: list[Case]) -> float:
+    """Mean energy of photons that scattered more than once, in units of what their groups had."""
+    plain = dataclasses.replace(fitted, multiple_energy=1.0)
+    ratios = []
+    for layers, spectrum, energy, photons in cases:
+        found = superpose(layers, spectrum, plain)
+        mean = found.energy_kev[2].sum() / found.photons[2].sum()
+        ratios.append(energy[2].sum() / photons[2].sum() / mean)
+    return float(np.median(ratios))
+
+
+if __name__ == "__main__":
+    main()

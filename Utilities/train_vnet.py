@@ -1,0 +1,109 @@
+"""Trains the V-Net on annotated CTs: python Utilities/train_vnet.py CASES_FOLDER RUN_FOLDER [--hold-out NAME ...]
+
+CASES_FOLDER holds the .npz files that Testing/Annotation/annotate.py makes. RUN_FOLDER gets checkpoint.pt, from which
+the same command goes on, curve.csv, and at the end vnet.safetensors with vnet.json. A run may go on with other options.
+Held-out cases, and all others of their patients, are never trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import time
+from pathlib import Path
+
+import torch
+
+from DeepDRRLogic.segmentation.augmentation import Augmentation
+from DeepDRRLogic.segmentation.patches import Case, Sampling, read_case
+from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss
+from DeepDRRLogic.segmentation.vnet import COMPACT, PUBLISHED
+from DeepDRRLogic.segmentation.weights import save_weights
+
+
+def main() -> None:
+    options = _options()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    layout = PUBLISHED if options.full_width else dataclasses.replace(COMPACT, width=options.width)
+    recipe = Recipe(
+        layout=layout,
+        steps=options.steps,
+        patches_per_step=options.patches,
+        learning_rate=options.learning_rate,
+        settle_from=options.settle_from,
+        seed=options.seed,
+        sampling=Sampling(size=(options.patch_size,) * 3),
+        augmentation=Augmentation(contrast=options.contrast),
+    )
+    cases = _cases(options.cases, options.hold_out)
+    logging.info("%d cases: %s", len(cases), ", ".join(case.name for case in cases))
+    trainer = Trainer(cases, recipe, options.device)
+    options.run.mkdir(parents=True, exist_ok=True)
+    checkpoint = options.run / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+    started, first = time.monotonic(), trainer.step
+    paused = options.pause_while
+
+    def progress(step: int, steps: int, loss: float) -> None:
+        if step % 50 == 0:
+            recent = mean_loss(trainer.history[-50:], 50)[0][1]
+            rate = (time.monotonic() - started) / (step - first)
+            logging.info("step %d of %d: loss %.4f, %.2f s per step", step, steps, recent, rate)
+        while paused is not None and paused.exists():
+            time.sleep(2.0)
+
+    trainer.run(checkpoint, progress=progress)
+    save_weights(trainer.result(), options.run / "vnet.safetensors", _about(trainer, cases, options))
+    rows = [f"{step},{loss:.5f}" for step, loss in mean_loss(trainer.history)]
+    (options.run / "curve.csv").write_text("\n".join(["step,loss", *rows]) + "\n", encoding="utf-8")
+
+
+def _cases(folder: Path, hold_out: list[str]) -> list[Case]:
+    """All cases but those held out and others of the same patients."""
+    paths = (path for path in sorted(folder.glob("*.npz")) if not path.name.startswith("."))
+    cases = [read_case(path) for path in paths]
+    missing = set(hold_out) - {case.name for case in cases}
+    if missing:
+        logging.warning("Held out, but not there: %s.", ", ".join(sorted(missing)))
+    patients = {case.patient for case in cases if case.name in hold_out}
+    return [case for case in cases if case.patient not in patients]
+
+
+def _about(trainer: Trainer, cases: list[Case], options: argparse.Namespace) -> dict[str, object]:
+    recipe = dataclasses.asdict(trainer.recipe)
+    recipe.pop("layout")
+    return {"recipe": recipe, "cases": [case.name for case in cases], "held_out": options.hold_out}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--hold-out", nargs="*", default=[], metavar="NAME", help="cases of patients not trained on")
+    parser.add_argument("--steps", type=int, default=Recipe().steps)
+    parser.add_argument("--patches", type=int, default=Recipe().patches_per_step, help="per step")
+    parser.add_argument("--patch-size", type=int, default=Sampling().size[0], help="voxels along every axis")
+    parser.add_argument("--learning-rate", type=float, default=Recipe().learning_rate)
+    parser.add_argument(
+        "--settle-from", type=float, default=Recipe().settle_from, help="share of the steps with normalisation at work"
+    )
+    parser.add_argument(
+        "--contrast",
+        type=float,
+        default=Augmentation().contrast,
+        help="share of patches with simulated contrast medium",
+    )
+    parser.add_argument("--width", type=int, default=COMPACT.width, help="channels of the first stage")
+    parser.add_argument("--full-width", action="store_true", help="the width and kernels of the published network")
+    parser.add_argument("--seed", type=int, default=Recipe().seed)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--pause-while", type=Path, help="wait as long as this file exists")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
