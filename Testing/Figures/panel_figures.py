@@ -78,8 +78,8 @@ def _aim_at_chest(bench: Bench) -> None:
 
 def oblique(bench: Bench) -> None:
     bench.show(bench.ui.secondarySlider)
-    mouse.type_number(bench.ui.primarySlider, -35)
-    mouse.type_number(bench.ui.secondarySlider, 20)
+    mouse.type_number(bench.ui.primarySlider, 40)
+    mouse.type_number(bench.ui.secondarySlider, -15)
     bench.open("xraySection")
     bench.press("bonesDarkCheck")
     mouse.settle(300)
