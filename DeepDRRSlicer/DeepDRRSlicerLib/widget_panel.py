@@ -78,14 +78,15 @@ class Panel:
                 slicer.app.restoreOverrideCursor()
         self.update()
 
-    def need_simulator(self) -> None:
-        """Offers to install what the simulator lacks; ValueError where that is refused."""
-        if self._dependencies_known:
-            return
-        missing = dependencies.missing()
-        if missing:
-            dependencies.install(missing, ask=slicer.util.confirmOkCancelDisplay)
-        self._dependencies_known = True
+    def need_simulator(self, *, network: bool = False) -> None:
+        """Offers to install what the simulator lacks, and PyTorch for the V-Net; ValueError where that is refused."""
+        if not self._dependencies_known:
+            missing = dependencies.missing()
+            if missing:
+                dependencies.install(missing, ask=slicer.util.confirmOkCancelDisplay)
+            self._dependencies_known = True
+        if network and dependencies.torch_is_missing():
+            dependencies.install_torch()
 
     def update(self) -> None:
         """Let every section show what there is now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -38,6 +39,16 @@ def test_thresholds_the_wrong_way_round_are_said_in_words(bench, chest_file):
     assert "air_max_hu" in bench.message and "Traceback" not in bench.message
     assert bench.parameters.segmentation is None
     assert "#fdecea" in bench.ui.messageLabel.styleSheet
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
+def test_the_network_without_pytorch_says_where_to_get_it(bench, chest_file):
+    bench.load(chest_file)
+    mouse.choose(bench.ui.methodSelector, "vnet")
+    assert not bench.ui.airMaxSlider.visible, "the thresholds belong to the other method"
+    bench.press("segmentButton")
+    assert "PyTorch" in bench.message and "Extensions Manager" in bench.message
+    assert bench.ui.segmentButton.visible
 
 
 def test_a_cancelled_segmentation_leaves_everything_as_it_was(bench, chest_file):
