@@ -132,7 +132,8 @@ def scatter_choices() -> tuple[str, ...]:
     return ("", *SCATTER_MODELS)
 
 
-def device_report(device: str = "auto") -> str:
-    """In words: the device that would project, and why that one."""
+def device_report(device: str = "auto") -> tuple[str, str]:
+    """The device that would project, in a word or two, and why that one, in a sentence."""
     choice = choose_device(device)
-    return f"{choice}, {thread_count(None)} threads" if choice.device == "cpu" else str(choice)
+    found = f"CPU, {thread_count(None)} threads" if choice.device == "cpu" else f"GPU ({choice.device})"
+    return found, str(choice)

@@ -28,7 +28,7 @@ class XRaySection:
         if technique.device != self._device:
             self._device = technique.device
             try:
-                ui.deviceLabel.text = device_report(technique.device)
+                ui.deviceLabel.text, ui.deviceLabel.toolTip = device_report(technique.device)
             except ValueError as error:
                 ui.deviceLabel.text = str(error)
 
