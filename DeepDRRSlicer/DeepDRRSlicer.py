@@ -1,6 +1,7 @@
 """DeepDRR for 3D Slicer: realistic X-ray images from CT, aimed with a virtual C-arm."""
 
 import importlib
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -60,9 +61,12 @@ class DeepDRRSlicerLogic(ScriptedLoadableModuleLogic, SceneLogic):
 
     def getParameterNode(self):
         """The panel's choices in this scene."""
-        from DeepDRRSlicerLib.parameters import DeepDRRSlicerParameterNode
+        from DeepDRRSlicerLib.parameters import DeepDRRSlicerParameterNode, forget_unknown_choices
 
-        return DeepDRRSlicerParameterNode(super().getParameterNode())
+        node = super().getParameterNode()
+        for name in forget_unknown_choices(node):
+            logging.warning("%s: what the scene was saved with is not available here; the usual is taken.", name)
+        return DeepDRRSlicerParameterNode(node)
 
 
 class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

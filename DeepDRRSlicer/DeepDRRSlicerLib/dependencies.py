@@ -70,7 +70,9 @@ def install_torch() -> None:
             "or choose the method 'threshold'."
         ) from error
     if PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=f">={TORCH}") is None:
-        raise ValueError("PyTorch was not installed: press Run again to install it, or choose the method 'threshold'.")
+        raise ValueError(
+            "PyTorch was not installed: press Segment again to install it, or choose the method 'threshold'."
+        )
 
 
 def _packaging() -> Any | None:

@@ -51,6 +51,8 @@ def expose(
         height = max(1, round(width * camera.height / camera.width))
         photons *= camera.width * camera.height / (width * height)
         camera, local = camera.resampled(width, height), local.resampled(width, height)
-    simulator = tuned(exposure.patient.simulator(quality, technique.device), technique, camera, photons)
+    patient = exposure.patient
+    made = patient.simulator(quality, technique.device)
+    simulator = tuned(made, technique, photons, patient.scatter(technique.scatter, quality))
     image = simulator(local, technique.seed, exposure.metadata)
     return image if local is camera else replace(image, camera=camera)

@@ -11,6 +11,7 @@ import numpy as np
 from DeepDRRLogic.affine import FloatArray, check_rigid
 from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.grid import blocked_affine
+from DeepDRRLogic.scatter import ScatterModel, make_scatter
 from DeepDRRLogic.segmentation import segment
 from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRLogic.volume import CTVolume, MaterialVolume
@@ -46,6 +47,7 @@ class Patient:
         self._segments_key: Hashable = None
         self._factors = (1, 1, 1)
         self._simulators: dict[tuple[Quality, str], tuple[int, XRaySimulator]] = {}
+        self._scatters: dict[tuple[Quality, str], tuple[int, ScatterModel]] = {}
 
     def update(self) -> Box | None:
         """Take over what has changed in the scene; the box [k, j, i] of voxels that did, None if nothing.
@@ -83,6 +85,20 @@ class Patient:
         self._simulators[quality, device] = (version, made)
         return made
 
+    def scatter(self, name: str, quality: Quality) -> ScatterModel | None:
+        """The scatter model of that name for this patient, None for ""; made once per version, by any thread."""
+        if not name:
+            return None
+        version = self.version
+        known = self._scatters.get((quality, name))
+        if known is not None and known[0] == version:
+            return known[1]
+        volume = self.volume if quality == "full" else self.preview
+        made = make_scatter(name, () if volume is None else (volume,))
+        assert made is not None
+        self._scatters[quality, name] = (version, made)
+        return made
+
     def local_camera(self, camera: Camera) -> Camera:
         """The camera in the CT's own coordinates."""
         world = self._world_from_local()
@@ -113,7 +129,7 @@ class Patient:
         return replace(ct, ras_from_ijk=ct_nodes.ras_from_local(self.volume_node) @ ct.ras_from_ijk)
 
     def _key_of_segments(self) -> Hashable:
-        node = self.segmentation_node
+        node: Any = self.segmentation_node
         if not in_scene(node):
             return "thresholds"
         segmentation = node.GetSegmentation()
@@ -129,10 +145,10 @@ class Patient:
 
     def _update_materials(self) -> Box | None:
         assert self._ct is not None
-        node = self.segmentation_node
+        node: Any = self.segmentation_node
         if not in_scene(node):
             self._map = None
-            self.volume = MaterialVolume.from_ct(self._ct, segment(self._ct))
+            self.volume = MaterialVolume.from_ct(self._ct, segment(self._ct, "threshold"))
             k, j, i = self._ct.shape
             return slice(0, k), slice(0, j), slice(0, i)
         if self._map is None:

@@ -7,11 +7,12 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from DeepDRRLogic import projector, scatter
 from DeepDRRLogic.collimator import Collimator, parse_collimator
-from DeepDRRLogic.detector import Detector, detector, detector_names
+from DeepDRRLogic.detector import detector, detector_names
 from DeepDRRLogic.display import DisplaySettings, Polarity, window_presets
 from DeepDRRLogic.noise import NoiseModel
+from DeepDRRLogic.projector import BACKENDS, choose_device
+from DeepDRRLogic.scatter import SCATTER_MODELS, ScatterModel
 from DeepDRRLogic.spectrum import Spectrum
 from DeepDRRLogic.threads import thread_count
 
@@ -82,14 +83,16 @@ def photons_per_pixel(technique: Technique, camera: Camera) -> float:
     return spectrum(technique).photons_per_pixel(technique.mas, pitch_u * pitch_v, camera.source_to_detector_mm)
 
 
-def tuned(simulator: XRaySimulator, technique: Technique, camera: Camera, photons: float) -> XRaySimulator:
+def tuned(
+    simulator: XRaySimulator, technique: Technique, photons: float, scatter: ScatterModel | None
+) -> XRaySimulator:
     """The same simulator, its volumes already with the projector, for other exposure settings."""
     its = copy.copy(simulator)
     its.spectrum = spectrum(technique)
-    its.detector = _detector(technique)
+    its.detector = detector(technique.detector)
     its.noise = NoiseModel.of(its.detector) if technique.noise else None
     its.photons_per_pixel = photons
-    its.scatter = _scatter(technique.scatter, simulator)
+    its.scatter = scatter
     its.metadata = {"technique": asdict(technique)}
     return its
 
@@ -121,31 +124,16 @@ def window_choices() -> tuple[str, ...]:
 
 def device_choices() -> tuple[str, ...]:
     """ "auto" and every device that a projector is registered for."""
-    return ("auto", *projector.BACKENDS)
+    return ("auto", *BACKENDS)
 
 
 def scatter_choices() -> tuple[str, ...]:
     """ "" for none, and every scatter model that is registered."""
-    return ("", *getattr(scatter, "SCATTER_MODELS", {}))
+    return ("", *SCATTER_MODELS)
 
 
-def device_report(device: str = "auto") -> str:
-    """In words: what the device is that would project."""
-    choose = getattr(projector, "choose_device", None)
-    if choose is not None and device == "auto":
-        return str(choose())
-    name = next(iter(projector.BACKENDS)) if device == "auto" else device
-    return f"{name}: {thread_count(None)} threads" if name == "cpu" else name
-
-
-def _detector(technique: Technique) -> Detector:
-    return detector(technique.detector)
-
-
-def _scatter(name: str, simulator: XRaySimulator) -> Any:
-    if not name:
-        return None
-    make = getattr(scatter, "make_scatter", None)
-    if make is None:
-        raise ValueError(f"There is no scatter model {name!r} in this version: choose none.")
-    return make(name, simulator.volumes, simulator.threads)
+def device_report(device: str = "auto") -> tuple[str, str]:
+    """The device that would project, in a word or two, and why that one, in a sentence."""
+    choice = choose_device(device)
+    found = f"CPU, {thread_count(None)} threads" if choice.device == "cpu" else f"GPU ({choice.device})"
+    return found, str(choice)

@@ -17,7 +17,7 @@ _MARKERS = "DeepDRR.Markers"
 _NO_LAYOUT = "Slicer's own"
 
 
-class AcquireSection(VTKObservationMixin):
+class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
     """Everything that makes a picture stay: shots, copies, sweeps, files; and the points on it."""
 
     def __init__(self, panel: Panel) -> None:

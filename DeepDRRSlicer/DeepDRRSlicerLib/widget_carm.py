@@ -140,7 +140,9 @@ class CArmSection:
         for name, joint in _JOINTS.items():
             _show_number(getattr(ui, name), carm.joint_value(joint))
         width, height = carm.field_of_view_mm()
-        ui.readoutLabel.text = f"{angle_words(*carm.dicom_angles_deg())}; {width:.0f} × {height:.0f} mm at the isocentre"
+        ui.readoutLabel.text = (
+            f"{angle_words(*carm.dicom_angles_deg())}; {width:.0f} × {height:.0f} mm at the isocentre"
+        )
         beyond = carm.violations()
         ui.limitsLabel.text = "Out of this machine's reach: " + "; ".join(beyond) if beyond else ""
         ui.limitsLabel.setStyleSheet("color: #b26a00")
@@ -157,19 +159,19 @@ class CArmSection:
 
     def _remove(self, _checked: bool = False) -> None:
         with self._panel.attempt(undoable=True):
-            carm = self._panel.carm
+            carm = self._panel.arm
             left = [other for other in self._panel.logic.carms() if other.root is not carm.root]
             self._panel.parameters.carm = left[0].root if left else None
             carm.remove()
 
     def _choose_machine(self, index: int) -> None:
         with self._panel.attempt(undoable=True):
-            self._panel.carm.set_preset(self._machines[index])
+            self._panel.arm.set_preset(self._machines[index])
 
     def _choose_view(self, index: int) -> None:
         if index > 0:
             with self._panel.attempt(undoable=True):
-                self._panel.carm.set_view(self._views[index - 1])
+                self._panel.arm.set_view(self._views[index - 1])
 
     def _to_ct(self, _checked: bool = False) -> None:
         with self._panel.attempt(undoable=True):
@@ -190,19 +192,19 @@ class CArmSection:
             self._move_to(tuple(points.points_ras(landmarks)[0].tolist()))
 
     def _move_to(self, position_ras_mm: tuple[float, ...]) -> None:
-        self._panel.carm.set(isocenter_ras_mm=position_ras_mm)
+        self._panel.arm.set(isocenter_ras_mm=position_ras_mm)
 
     def _show_arm(self, shown: bool) -> None:
         if not self._showing:
-            carm_display.set_parts_shown(self._panel.carm, shown, beam=False)
+            carm_display.set_parts_shown(self._panel.arm, shown, beam=False)
 
     def _show_beam(self, shown: bool) -> None:
         if not self._showing:
-            carm_display.set_parts_shown(self._panel.carm, shown, beam=True)
+            carm_display.set_parts_shown(self._panel.arm, shown, beam=True)
 
     def _show_handles(self, shown: bool) -> None:
         if not self._showing:
-            carm_display.set_handles_shown(self._panel.carm, shown)
+            carm_display.set_handles_shown(self._panel.arm, shown)
 
 
 def _show_number(widget: Any, value: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import qt
@@ -61,8 +62,7 @@ class LiveSection:
         if panel.carm is None:
             panel.parameters.carm = panel.logic.carm(volumeNode=panel.parameters.ctVolume).root
         parameters = panel.parameters
-        started = qt.QElapsedTimer()
-        started.start()
+        started = time.perf_counter()
         image = panel.logic.render(parameters.ctVolume, parameters.segmentation, panel.carm, technique_of(parameters))
         parameters.xrayImage = image
         self._show_images(panel.logic.carms())
@@ -70,7 +70,7 @@ class LiveSection:
             layout.show_layout(slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode"))
             self._view.fit()
         columns, rows, _ = image.GetImageData().GetDimensions()
-        panel.ui.statusLabel.text = f"Shot {columns} × {rows} pixels in {started.elapsed() / 1000:.1f} s"
+        panel.ui.statusLabel.text = f"Shot {columns} × {rows} pixels in {time.perf_counter() - started:.1f} s"
 
     def _show_images(self, arms: list[Any]) -> None:
         """The C-arm at work in the X-ray view, the next one of the scene in the second."""

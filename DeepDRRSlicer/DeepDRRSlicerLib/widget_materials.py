@@ -17,7 +17,7 @@ _COLUMNS = (118, 0, 70)
 _SURFACE = "Closed surface"
 
 
-class MaterialsSection(VTKObservationMixin):
+class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
     """Segments the CT in a process of its own, and says for every segment what it is made of."""
 
     def __init__(self, panel: Panel) -> None:
@@ -70,9 +70,10 @@ class MaterialsSection(VTKObservationMixin):
     def _start(self, _checked: bool = False) -> None:
         parameters = self._panel.parameters
         with self._panel.attempt():
-            self._panel.need_simulator()
+            by_threshold = parameters.method.startswith("threshold")
+            self._panel.need_simulator(network=not by_threshold)
             options = {}
-            if parameters.method.startswith("threshold"):
+            if by_threshold:
                 options = {"air_max_hu": parameters.airMaxHu, "bone_min_hu": parameters.boneMinHu}
             self._job = self._panel.logic.startSegmentation(parameters.ctVolume, parameters.method, **options)
             self._target = (parameters.ctVolume, parameters.segmentation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import slicer
 
 from . import dependencies
 from .carm_nodes import CArmNodes
+from .xray_view import XRayView
 
 _ERROR_STYLE = "background: #fdecea; color: #8a1f17; border-radius: 3px; padding: 5px"
 _NOTE_STYLE = "background: #e8f1fb; color: #1d4f80; border-radius: 3px; padding: 5px"
@@ -20,8 +21,13 @@ class Panel:
     """The widgets, the logic, the parameter node of the scene, and one line for what the user should know.
 
     `parameters` is None while there is no scene to speak of. `update` is called by a section that changed what others
-    show.
+    show. The sections that others need say so here: `shoot` takes one, `aim` shows the C-arm, `acquire` the points.
     """
+
+    shoot: Callable[[], None]
+    xray_view: XRayView
+    aim: Any
+    acquire: Any
 
     def __init__(self, ui: Any, logic: Any) -> None:
         self.ui = ui
@@ -40,6 +46,13 @@ class Panel:
             return None
         carm = CArmNodes.of(root)
         return carm if carm.is_valid() else None
+
+    @property
+    def arm(self) -> CArmNodes:
+        """The C-arm at work; ValueError where there is none."""
+        if self.carm is None:
+            raise ValueError("There is no C-arm: add one.")
+        return self.carm
 
     def say(self, text: str, *, is_error: bool = False) -> None:
         """Show a line at the top of the panel; an empty text takes it away."""
@@ -65,14 +78,15 @@ class Panel:
                 slicer.app.restoreOverrideCursor()
         self.update()
 
-    def need_simulator(self) -> None:
-        """Offers to install what the simulator lacks; ValueError where that is refused."""
-        if self._dependencies_known:
-            return
-        missing = dependencies.missing()
-        if missing:
-            dependencies.install(missing, ask=slicer.util.confirmOkCancelDisplay)
-        self._dependencies_known = True
+    def need_simulator(self, *, network: bool = False) -> None:
+        """Offers to install what the simulator lacks, and PyTorch for the V-Net; ValueError where that is refused."""
+        if not self._dependencies_known:
+            missing = dependencies.missing()
+            if missing:
+                dependencies.install(missing, ask=slicer.util.confirmOkCancelDisplay)
+            self._dependencies_known = True
+        if network and dependencies.torch_is_missing():
+            dependencies.install_torch()
 
     def update(self) -> None:
         """Let every section show what there is now."""

@@ -28,7 +28,7 @@ class XRaySection:
         if technique.device != self._device:
             self._device = technique.device
             try:
-                ui.deviceLabel.text = device_report(technique.device)
+                ui.deviceLabel.text, ui.deviceLabel.toolTip = device_report(technique.device)
             except ValueError as error:
                 ui.deviceLabel.text = str(error)
 
@@ -37,5 +37,5 @@ class XRaySection:
 
     def _reset_window(self, _checked: bool = False) -> None:
         with self._panel.attempt():
-            xray_nodes.reset_window(self._panel.carm.image_node())
+            xray_nodes.reset_window(self._panel.arm.image_node())
             self._panel.shoot()

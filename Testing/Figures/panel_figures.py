@@ -1,4 +1,4 @@
-"""Screenshots of the module for the README and the tutorial, made in the test host: `python Testing/Figures/panel_figures.py`.
+"""Screenshots of the module for the README and the tutorial, made in the test host.
 
 Every picture comes about as a user would bring it about: by mouse and keyboard in the shipped panel.
 """
@@ -11,7 +11,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-sys.path[:0] = [str(ROOT / "Testing" / "SlicerHost"), str(ROOT / "Testing" / "SlicerHost" / "scenarios"), str(ROOT / "DeepDRRSlicer"), str(ROOT)]
+sys.path[:0] = [
+    str(ROOT / "Testing" / "SlicerHost"),
+    str(ROOT / "Testing" / "SlicerHost" / "scenarios"),
+    str(ROOT / "DeepDRRSlicer"),
+    str(ROOT),
+]
 
 import slicerhost  # noqa: E402
 
@@ -73,8 +78,8 @@ def _aim_at_chest(bench: Bench) -> None:
 
 def oblique(bench: Bench) -> None:
     bench.show(bench.ui.secondarySlider)
-    mouse.type_number(bench.ui.primarySlider, -35)
-    mouse.type_number(bench.ui.secondarySlider, 20)
+    mouse.type_number(bench.ui.primarySlider, 40)
+    mouse.type_number(bench.ui.secondarySlider, -15)
     bench.open("xraySection")
     bench.press("bonesDarkCheck")
     mouse.settle(300)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import slicer
 from slicer.util import arrayFromVolume, vtkMatrixFromArray
-from slicer_scene import add_ct, add_transform, make_scene
+from slicer_scene import add_ct, add_transform, body_hu, make_scene
 
 from DeepDRRLogic.affine import apply, rigid, rotation
 from DeepDRRLogic.image import XRayImage
@@ -176,6 +176,16 @@ def test_more_mas_means_less_noise(scene, logic):
         arrayFromVolume(logic.render(ct, None, arm, Technique(mas=mas)))[0, :20, :20].std() for mas in (0.01, 1.0)
     ]
     assert spread[0] == pytest.approx(10 * spread[1], rel=0.2)
+
+
+def test_scatter_brightens_what_lies_behind_the_patient(scene, logic):
+    ct = add_ct(scene, body_hu())
+    arm = logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0)
+    without = arrayFromVolume(logic.render(ct, None, arm, QUIET))[0].copy()
+    scattered = arrayFromVolume(logic.render(ct, None, arm, Technique(noise=False, scatter="kernel")))[0]
+    assert scattered[32, 32] < without[32, 32] - 0.01
+    with pytest.raises(ValueError, match="glitter"):
+        logic.render(ct, None, arm, Technique(scatter="glitter"))
 
 
 def test_export_writes_what_is_shown_with_its_projection(scene, logic, tmp_path):

@@ -9,6 +9,8 @@ import pytest
 from slicer.util import arrayFromVolume, arrayFromVolumeModified, vtkMatrixFromArray
 from slicer_scene import Clock, add_ct, add_transform, body_hu, edited, layer_of, make_scene
 
+from DeepDRRLogic.projector.devices import Choice
+from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRSlicerLib.live import LiveSession
 from DeepDRRSlicerLib.preview_size import FRAME_S, WIDTHS, PreviewSize
 from DeepDRRSlicerLib.scene_logic import SceneLogic
@@ -225,6 +227,26 @@ def test_closing_the_scene_ends_it_quietly(stage):
     stage.clock.run(1.0)
     assert stage.frames == []
     assert stage.errors == []
+
+
+def test_a_gpu_makes_the_full_picture_in_the_thread_that_has_it(stage, monkeypatch):
+    monkeypatch.setattr(XRaySimulator, "projects_on", Choice("cuda", "as the test says"))
+    stage.session._worker.submit = lambda *_: pytest.fail("handed to another thread")
+    stage.session.enabled = True
+    stage.clock.run(1.0)
+    assert stage.frames == ["preview", "full"]
+
+
+def test_scatter_that_takes_minutes_is_left_to_the_shot(stage):
+    asked = []
+    stage.logic.patient(stage.ct, stage.segmentation).scatter = lambda name, quality: asked.append(name)
+    for name in ("montecarlo", "kernel"):
+        stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], Technique(noise=False, scatter=name))
+        stage.session.enabled = True
+        stage.clock.run(1.0)
+    assert set(asked) == {"", "kernel"}
+    stage.logic.render(stage.ct, stage.segmentation, stage.carm, Technique(noise=False, scatter="montecarlo"))
+    assert asked[-1] == "montecarlo"
 
 
 def test_the_worker_gets_its_turn_though_nobody_lets_go_of_pythons_lock(stage, monkeypatch):

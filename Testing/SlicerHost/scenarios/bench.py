@@ -1,4 +1,4 @@
-"""What a scenario does over and over: by mouse and keyboard where a user would, by MRML where nothing is to be clicked."""
+"""What scenarios do over and over: by mouse and keyboard where a user would, else by MRML."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import slicer
-from DeepDRRSlicerLib import carm_display
-from DeepDRRSlicerLib.carm_nodes import JOINTS, CArmNodes
 from PySide6 import QtWidgets
 from slicerhost import mouse
+
+from DeepDRRSlicerLib import carm_display
+from DeepDRRSlicerLib.carm_nodes import JOINTS, CArmNodes
 
 
 class Bench:
@@ -120,4 +121,6 @@ class Bench:
 def paint(segmentation: Any, segment_id: str, ct: Any, mask: np.ndarray) -> None:
     """What an effect of the Segment Editor leaves behind: voxels of a segment, changed in place."""
     before = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment_id, ct)
-    slicer.util.updateSegmentBinaryLabelmapFromArray(((before > 0) | mask).astype(np.uint8), segmentation, segment_id, ct)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        ((before > 0) | mask).astype(np.uint8), segmentation, segment_id, ct
+    )

@@ -49,6 +49,7 @@ def bench(the_panel):
 def chest_file(the_panel, tmp_path_factory):
     """A small CT on disk: the phantom's chest, 3 mm."""
     import slicer
+
     from DeepDRRSlicerLib import ct_nodes
 
     node = ct_nodes.phantom_node(slicer.mrmlScene, "chest", 3.0)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import slicer
-from DeepDRRSlicerLib import ct_nodes, material_nodes
 from PySide6 import QtCore
 from PySide6.QtTest import QTest
 from slicerhost import mouse
+
+from DeepDRRSlicerLib import ct_nodes, material_nodes
 
 
 def test_without_a_ct_the_panel_says_what_to_do_and_offers_nothing_else(bench):
@@ -39,6 +41,16 @@ def test_thresholds_the_wrong_way_round_are_said_in_words(bench, chest_file):
     assert "#fdecea" in bench.ui.messageLabel.styleSheet
 
 
+@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
+def test_the_network_without_pytorch_says_where_to_get_it(bench, chest_file):
+    bench.load(chest_file)
+    mouse.choose(bench.ui.methodSelector, "vnet")
+    assert not bench.ui.airMaxSlider.visible, "the thresholds belong to the other method"
+    bench.press("segmentButton")
+    assert "PyTorch" in bench.message and "Extensions Manager" in bench.message
+    assert bench.ui.segmentButton.visible
+
+
 def test_a_cancelled_segmentation_leaves_everything_as_it_was(bench, chest_file):
     bench.load(chest_file)
     bench.press("segmentButton")
@@ -55,7 +67,10 @@ def test_a_segment_switched_off_in_the_table_is_gone_from_the_xray(aimed):
     aimed.show(table)
     place = table.visualItemRect(table.item(2, 0))
     QTest.mouseClick(
-        table.viewport(), QtCore.Qt.LeftButton, QtCore.Qt.NoModifier, QtCore.QPoint(place.left() + 10, place.center().y())
+        table.viewport(),
+        QtCore.Qt.LeftButton,
+        QtCore.Qt.NoModifier,
+        QtCore.QPoint(place.left() + 10, place.center().y()),
     )
     mouse.settle()
     segments = material_nodes.segment_materials(aimed.parameters.segmentation)
@@ -260,7 +275,9 @@ def test_exporting_writes_the_picture_and_its_projection_matrix(aimed, tmp_path)
 def test_a_kept_copy_stays_as_it_is(aimed):
     first = aimed.shoot()
     aimed.press("keepButton")
-    copied = next(n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if aimed.message == f"Kept as {n.GetName()}.")
+    copied = next(
+        n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if aimed.message == f"Kept as {n.GetName()}."
+    )
     mouse.type_number(aimed.ui.primarySlider, 60)
     aimed.shoot()
     assert np.array_equal(slicer.util.arrayFromVolume(copied)[0], first)

@@ -1,8 +1,8 @@
 """A host for Slicer's scripted modules without the Slicer application.
 
-`slicer-core` brings the real MRML nodes, logics and displayable managers; PySide6 the widgets, with PythonQt's manners; the
-`ctk*` and `qMRML*` widgets have stand-ins that offer nothing the real ones do not (see stand_in.py). A module's `.py` and
-`.ui` run as they are shipped, and its views take real mouse events.
+`slicer-core` brings the real MRML nodes, logics and displayable managers; PySide6 the widgets, with PythonQt's manners;
+the `ctk*` and `qMRML*` widgets have stand-ins that offer nothing the real ones do not (see stand_in.py). A module's
+`.py` and `.ui` run as they are shipped, and its views take real mouse events.
 
     import slicerhost
     app = slicerhost.start()                       # then: import qt, ctk, slicer

@@ -18,8 +18,39 @@ def _row(widget: QtWidgets.QWidget) -> QtWidgets.QHBoxLayout:
     return layout
 
 
+class _HidesChildren:
+    """How CTK collapses: children are hidden, and shown again unless they were hidden of their own while it was open.
+
+    As in CTK, hiding a child while all are hidden goes unnoticed: it is shown when the box is opened.
+    """
+
+    def childEvent(self, event: QtCore.QChildEvent) -> None:
+        if event.added() and isinstance(event.child(), QtWidgets.QWidget):
+            event.child().installEventFilter(self)
+        super().childEvent(event)
+
+    def eventFilter(self, child: QtCore.QObject, event: QtCore.QEvent) -> bool:
+        if not self.__dict__.get("_forcing") and event.type() in (
+            QtCore.QEvent.ShowToParent,
+            QtCore.QEvent.HideToParent,
+        ):
+            child.setProperty("visibilityToParent", event.type() == QtCore.QEvent.ShowToParent)
+            self._show_child(child)
+        return False
+
+    def _show_child(self, child: QtWidgets.QWidget) -> None:
+        self._forcing = True
+        child.setVisible(not self.collapsed and QtCore.QObject.property(child, "visibilityToParent") is not False)
+        self._forcing = False
+
+    def _show_children(self) -> None:
+        for child in self.children():
+            if isinstance(child, QtWidgets.QWidget):
+                self._show_child(child)
+
+
 @stand_in
-class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801
+class ctkCollapsibleButton(_HidesChildren, QtWidgets.QAbstractButton):  # noqa: N801
     contentsCollapsed = Signal(bool)
     cpp_signals = {"contentsCollapsed(bool)": "contentsCollapsed"}  # noqa: RUF012
     collapsed = stored("collapsed", False, "_collapse")
@@ -41,9 +72,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801
 
     def _collapse(self, collapsed: bool) -> None:
         self.setChecked(not collapsed)
-        for child in self.children():
-            if isinstance(child, QtWidgets.QWidget):
-                child.setVisible(not collapsed)
+        self._show_children()
         self.setMaximumHeight(_HEADER if collapsed else 16777215)
         self.updateGeometry()
         self.contentsCollapsed.emit(collapsed)
@@ -81,7 +110,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801
 
 
 @stand_in
-class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):  # noqa: N801
+class ctkCollapsibleGroupBox(_HidesChildren, QtWidgets.QGroupBox):  # noqa: N801
     collapsed = stored("collapsed", False, "_collapse")
     collapsedHeight = stored("collapsedHeight", 14)
 
@@ -96,16 +125,9 @@ class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):  # noqa: N801
 
     def _collapse(self, collapsed: bool) -> None:
         self.setChecked(not collapsed)
-        for child in self.children():
-            if isinstance(child, QtWidgets.QWidget):
-                child.setVisible(not collapsed)
+        self._show_children()
         self.setMaximumHeight(self.collapsedHeight + 8 if collapsed else 16777215)
         self.updateGeometry()
-
-    def childEvent(self, event: QtCore.QChildEvent) -> None:
-        if event.added() and self.collapsed and isinstance(event.child(), QtWidgets.QWidget):
-            event.child().hide()
-        super().childEvent(event)
 
     def paintEvent(self, _: QtGui.QPaintEvent) -> None:
         painter = QtWidgets.QStylePainter(self)

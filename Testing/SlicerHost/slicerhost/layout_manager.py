@@ -33,7 +33,8 @@ class _Framed(QtWidgets.QWidget):
         ink = "black" if 3 * red + 6 * green + blue > 1300 else "white"
         self._bar.setText(text)
         self._bar.setStyleSheet(
-            f"background: rgb({red},{green},{blue}); color: {ink}; padding-left: 6px; font-weight: bold; font-size: 11px"
+            f"background: rgb({red},{green},{blue}); color: {ink}; padding-left: 6px; "
+            "font-weight: bold; font-size: 11px"
         )
 
 
@@ -126,7 +127,9 @@ class qSlicerLayoutManager(QtCore.QObject):  # noqa: N801
         for widget in (*self._three_d.values(), *self._slices.values()):
             widget.setParent(None)
         if self._contents is not None:
-            self._contents.setParent(None)  # a deletion asked for waits for the next event loop, and takes room till then
+            self._contents.setParent(
+                None
+            )  # a deletion asked for waits for the next event loop, and takes room till then
             self._contents.deleteLater()
         self._contents = self._build(self._node.GetLayoutRootElement())
         self._viewport.layout().addWidget(self._contents)

@@ -135,7 +135,9 @@ class qMRMLNodeComboBox(_OfScene, QtWidgets.QWidget):  # noqa: N801
         names = self.nodeTypes or ()
         if not any(node.IsA(t) if self.showChildNodeTypes else node.GetClassName() == t for t in names):
             return False
-        if (node.GetHideFromEditors() and not self.showHidden) or node.GetClassName() in (self.hideChildNodeTypes or ()):
+        if (node.GetHideFromEditors() and not self.showHidden) or node.GetClassName() in (
+            self.hideChildNodeTypes or ()
+        ):
             return False
         for node_type, attribute, value in self._wanted:
             found = node.GetAttribute(attribute)

@@ -1,9 +1,9 @@
 """The module `qt` as PythonQt presents it, made from PySide6.
 
 PythonQt shows Qt properties as attributes (`label.text = "x"`), connects signals by signature
-(`button.connect("clicked(bool)", function)`) and refuses attributes that a C++ object does not have. PySide6's classes are
-taught these manners in place, since they are also what `findChildren` and the `.ui` loader hand out. The host itself keeps
-PySide6's own manners: which of the two holds is decided by the module that asks.
+(`button.connect("clicked(bool)", function)`) and refuses attributes that a C++ object does not have. PySide6's classes
+are taught these manners in place, since they are also what `findChildren` and the `.ui` loader hand out. The host
+itself keeps PySide6's own manners: which of the two holds is decided by the module that asks.
 """
 
 from __future__ import annotations

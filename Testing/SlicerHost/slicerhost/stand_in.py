@@ -1,8 +1,8 @@
 """What a stand-in for a C++ widget may offer: no more than the real class does.
 
 `facts.json` lists, for each class that the host stands in for, its base class, properties, slots, invokable methods and
-signals as Slicer's and CTK's headers declare them. A stand-in that offers anything else is refused when it is defined, so
-that no test passes on what the application would not do.
+signals as Slicer's and CTK's headers declare them. A stand-in that offers anything else is refused when it is defined,
+so that no test passes on what the application would not do.
 """
 
 from __future__ import annotations

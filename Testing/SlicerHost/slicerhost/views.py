@@ -13,7 +13,10 @@ from vtkmodules.vtkRenderingUI import vtkGenericRenderWindowInteractor
 
 from .stand_in import stand_in
 
-_MANAGERS_3D = "Camera View Model ThreeDReformat Crosshair3D OrientationMarker Ruler Segmentations3D Markups Transforms3D LinearTransforms"
+_MANAGERS_3D = (
+    "Camera View Model ThreeDReformat Crosshair3D OrientationMarker Ruler "
+    "Segmentations3D Markups Transforms3D LinearTransforms"
+)
 _MANAGERS_2D = (
     "Crosshair ModelSlice OrientationMarker Ruler ScalarBar Segmentations2D Markups Transforms2D LinearTransforms"
 )

@@ -1,7 +1,7 @@
 """Test double of `slicer.parameterNodeWrapper` for the types that the module uses.
 
-Fields are bool, int, float, str, a node or None, or a pack of them; each is stored in the parameter node by its name, as the
-real wrapper stores it. A widget is connected if the real wrapper has a connector for exactly that class and type.
+Fields are bool, int, float, str, a node or None, or a pack of them; each is stored in the parameter node by its name,
+as the real wrapper stores it. A widget is connected if the real wrapper has a connector for just that class and type.
 """
 
 from __future__ import annotations
