@@ -76,7 +76,7 @@ def test_each_material_becomes_a_segment_with_tag_terminology_and_colour(segment
 def test_a_segmentation_gives_the_volume_that_its_labels_would(logic, ct, segmentation):
     volume = logic.patient(ct, segmentation).volume
     hu = CTVolume(arrayFromVolume(ct), ras_from_ijk(ct))
-    wanted = MaterialVolume.from_ct(hu, segment(hu))
+    wanted = MaterialVolume.from_ct(hu, segment(hu, "threshold"))
     np.testing.assert_array_equal(volume.density_g_cm3, wanted.density_g_cm3)
     names = [m.name for m in volume.materials]
     expected = [m.name for m in wanted.materials]
