@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ def code_block(language: str, containing: str) -> str:
 
 def test_the_ten_lines_of_python_make_an_image(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    phantom(spacing_mm=5.0, region="chest").ct.write("chest.nii.gz")
+    ct = phantom(spacing_mm=5.0, region="chest").ct
+    replace(ct, hu=ct.hu[:20, :30, 20:60]).write("chest.nii.gz")
     saved = []
     monkeypatch.setattr(XRayImage, "save", lambda image, path: saved.append((image, path)))
     code = code_block("python", "XRaySimulator")
