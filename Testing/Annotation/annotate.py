@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from bodies import AIR_MAX_HU, body_mask
 from bones import BoneRule, find_bones
+from contrast import enhanced
 from edits import edited
 from grids import TRAINING_SPACING_MM, Mask, Scan, box_around, nearest, read_scan, resampled_shape, reshaped
 from grids import interpolated as interpolated_on
@@ -67,6 +68,8 @@ def annotate(scan: Scan, case: Mapping[str, Any], known: npt.NDArray[np.uint8] |
     gas = (scan.hu < AIR_MAX_HU) | edited(scan, edits, "air")
     labels = _labels(body, bone | metal, gas)
     labels[edited(scan, edits, "soft")] = SOFT
+    if "contrast" in case:
+        scan = replace(scan, hu=enhanced(scan, labels, **case["contrast"]))
     return Annotated(scan, labels, (~unknown).astype(np.uint8), metal, body)
 
 

@@ -9,6 +9,7 @@ import pytest
 from annotate import annotate, for_training, main
 from bodies import body_mask
 from bones import BoneRule, find_bones
+from contrast import enhanced
 from edits import edited
 from grids import Scan, read_labels, read_scan, reshaped
 from known_bones import bones_from_labels
@@ -211,6 +212,19 @@ def test_a_phantom_says_air_where_its_lung_is():
     assert lung.sum() * scan.voxel_ml > 1500
     assert (labels[lung] == 0).mean() > 0.99
     assert ((labels == 2) & ~body).sum() == 0
+
+
+def test_more_contrast_raises_blood_and_nothing_else():
+    scan = muscle()
+    bone, blood = hollow(scan, (-20, 0, 0), 12.0, 0), distance_mm(scan, (18, 0, 0)) < 12
+    scan.hu[blood] = 130
+    labels = np.where(bone, 2, 1).astype(np.uint8)
+    labels[:, 0], scan.hu[:, 0] = 0, -1000
+    hu = enhanced(scan, labels, above_hu=90.0, gain=6.0)
+    assert hu[distance_mm(scan, (18, 0, 0)) < 8].min() > 300
+    far = distance_mm(scan, (18, 0, 0)) > 16
+    np.testing.assert_array_equal(hu[far], scan.hu[far])
+    assert labels.max() == 2 and (hu[labels == 0] == -1000).all()
 
 
 def test_the_script_writes_cases_as_documented(tmp_path, monkeypatch):
