@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import subprocess
 import sys
-from importlib.resources import files
 from itertools import permutations, product
 
 import numpy as np
@@ -15,9 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from DeepDRRLogic import segmentation  # noqa: E402
-from DeepDRRLogic.phantom import phantom  # noqa: E402
-from DeepDRRLogic.segmentation import SegmentationCancelled, inference, running, segment  # noqa: E402
+from DeepDRRLogic.segmentation import SegmentationCancelled, running  # noqa: E402
 from DeepDRRLogic.segmentation.body import clear_surroundings  # noqa: E402
 from DeepDRRLogic.segmentation.inference import segment_by_vnet  # noqa: E402
 from DeepDRRLogic.segmentation.vnet import Layout, VNet  # noqa: E402
@@ -241,92 +235,3 @@ def test_arms_beside_the_trunk_stay():
     cleared = labels.copy()
     clear_surroundings(cleared, np.zeros(labels.shape, np.int16), (3.0, 1.0, 1.0), keep_table=False)
     np.testing.assert_array_equal(cleared, labels)
-
-
-def a_small_ct():
-    hu = np.full((8, 8, 8), -1000, np.int16)
-    hu[2:6] = 400
-    return CTVolume(hu, affine((1.0, 1.0, 1.0)))
-
-
-def test_without_torch_thresholds_take_over_with_a_warning(monkeypatch, caplog):
-    monkeypatch.setattr(segmentation, "networks_installed", lambda: False)
-    with caplog.at_level(logging.WARNING):
-        labels = segment(a_small_ct(), keep_table=True, bone="cortical_bone", progress=print)
-    np.testing.assert_array_equal(np.unique(labels.labels), [0, 2])
-    assert labels.materials[2].name == "cortical_bone"
-    assert "pip install 'DeepDRRLogic[networks]'" in caplog.text
-    with pytest.raises(ValueError, match="needs PyTorch and safetensors"):
-        segment(a_small_ct(), "vnet")
-    with pytest.raises(ValueError, match="Probabilities come from the V-Net"):
-        segment(a_small_ct(), probabilities=np.empty((3, 8, 8, 8), np.float16))
-
-
-def test_thresholds_that_are_given_are_used(caplog):
-    with caplog.at_level(logging.WARNING):
-        assert segment(a_small_ct(), bone_min_hu=500).labels.max() == 1
-    assert caplog.text == ""
-
-
-def test_an_unknown_device_is_named(thresholds):
-    with pytest.raises(ValueError, match="'toaster' is unknown to torch"):
-        segment_by_vnet(a_small_ct(), weights=thresholds, device="toaster")
-
-
-def test_a_gpu_that_is_too_small_leaves_the_work_to_the_processor(monkeypatch, caplog):
-    places = []
-
-    def labels_on(run, *rest):
-        places.append(run)
-        if run.type == "cuda":
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return np.ones((8, 8, 8), np.uint8)
-
-    monkeypatch.setattr(inference, "device_of", torch.device)
-    monkeypatch.setattr(inference, "network_on", lambda weights, device: device)
-    monkeypatch.setattr(inference._Run, "of", lambda ct, network, patch, margin: network)
-    monkeypatch.setattr(inference, "_labels", labels_on)
-    with caplog.at_level(logging.WARNING):
-        assert segment_by_vnet(a_small_ct(), device="cuda").labels.min() == 1
-    assert [place.type for place in places] == ["cuda", "cpu"]
-    assert caplog.text.count("not enough memory") == 1
-    with pytest.raises(torch.OutOfMemoryError):
-        monkeypatch.setattr(inference, "_labels", lambda *arguments: (_ for _ in ()).throw(torch.OutOfMemoryError))
-        segment_by_vnet(a_small_ct(), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def a_torso():
-    """Part of a phantom with noise, its lung relabelled as the network calls it: air."""
-    made = phantom(seed=7, spacing_mm=2.0, region="chest", noise_hu=20.0)
-    box = (slice(30, 90), slice(None), slice(None))
-    hu = made.ct.hu[box]
-    labels = made.labels.labels[box].copy()
-    labels[(labels == 1) & (hu < -500)] = 0
-    return CTVolume(hu, made.ct.ras_from_ijk), labels
-
-
-def dice(one, other):
-    return 2 * np.sum(one & other) / (one.sum() + other.sum())
-
-
-def test_the_weights_of_the_package_segment_a_patient_they_have_not_seen(a_torso):
-    ct, truth = a_torso
-    found = segment(ct, "vnet").labels
-    by_thresholds = segment(ct, "threshold").labels
-    assert dice(found == 0, truth == 0) > 0.98
-    found_dice, dice_by_thresholds = (dice(labels == 2, truth == 2) for labels in (found, by_thresholds))
-    assert 1 - found_dice < 0.5 * (1 - dice_by_thresholds)
-    marrow = (truth == 2) & (ct.hu < 200)
-    assert (found[marrow] == 2).mean() > 0.7
-
-
-def test_the_weights_of_the_package_are_small_and_in_half_precision():
-    folder = files("DeepDRRLogic") / "data"
-    card = json.loads((folder / "vnet.json").read_text("utf-8"))
-    content = (folder / "vnet.safetensors").read_bytes()
-    assert len(content) < 25e6
-    assert hashlib.sha256(content).hexdigest() == card["sha256"]
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    kinds = {entry["dtype"] for name, entry in header.items() if "running" not in name and name != "__metadata__"}
-    assert kinds == {"F16"}
