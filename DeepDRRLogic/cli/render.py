@@ -58,13 +58,15 @@ def render(
     bits = _bits(output.bits)
     for path in output.output or ():
         require_image_path(path)
-    who = scene.patient(patient, console)
-    where = place(position, who.volume.center_ras)
+    opened = scene.open_ct(patient, console)
+    where = place(position, opened.ct.center_ras)
     settings = scene.display_settings(picture, where.collimator)
+    technique = scene.technique(exposure, run, where.camera)
+    who = scene.patient(opened, patient, console)
     paths = output.output or [Path(f"{who.label}_{where.label}.png")]
 
     with console.busy("Preparing"):
-        simulator = scene.simulator(who, where.camera, exposure, run)
+        simulator = scene.simulator(who, technique)
     console.remark(f"Projecting on {simulator.projects_on}")
     started = time.perf_counter()
     with console.busy("Exposing"):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..checks import check_positive
 from .options import (
     ExposureOptions,
     PatientOptions,
@@ -39,6 +40,14 @@ class VolumeOptions(Protocol):
     def correct_tilt(self) -> bool: ...
     @property
     def phantom_spacing(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class OpenedCt:
+    """A CT, and the materials it was made with if it is the phantom."""
+
+    ct: CTVolume
+    known: MaterialLabels | None
 
 
 @dataclass(frozen=True)
@@ -84,15 +93,21 @@ def label_of(ct: str) -> str:
     return name
 
 
-def patient(options: PatientOptions, console: Console) -> Patient:
-    """Read the CT and decompose it into materials."""
+def open_ct(options: PatientOptions, console: Console) -> OpenedCt:
+    """Read the CT, and say what had to be done to it."""
+    with console.busy("Reading the CT"):
+        opened = OpenedCt(*read_ct(options.ct, options))
+    for note in opened.ct.notes:
+        console.remark(note)
+    return opened
+
+
+def patient(opened: OpenedCt, options: PatientOptions, console: Console) -> Patient:
+    """Decompose a CT into materials, which may take long: check everything else before."""
     from ..volume import MaterialVolume
 
-    with console.busy("Reading the CT"):
-        ct, known = read_ct(options.ct, options)
-    for note in ct.notes:
-        console.remark(note)
-    labels = _labels(ct, known, options, console)
+    ct = opened.ct
+    labels = _labels(ct, opened.known, options, console)
     with console.busy("Weighing materials"):
         energy = {} if options.ct_energy_kev is None else {"ct_effective_energy_kev": options.ct_energy_kev}
         volume = MaterialVolume.from_ct(ct, labels, **energy)
@@ -152,29 +167,40 @@ def spectrum_of(kv: float, filter_mm: float | None, copper_mm: float) -> Spectru
     return Spectrum.tube(kv, aluminium_mm=filter_mm, copper_mm=copper_mm)
 
 
-def simulator(who: Patient, camera: Camera, exposure: ExposureOptions, run: RunOptions) -> XRaySimulator:
-    """The simulator for this patient and exposure; the camera is where --mas is turned into photons."""
+def technique(exposure: ExposureOptions, run: RunOptions, camera: Camera) -> dict[str, Any]:
+    """What a simulator is made with besides the patient, checked; the camera is where --mas is turned into photons."""
     from ..detector import detector
+    from ..projector import choose_device
+    from ..scatter import SCATTER_MODELS
+
+    choose_device(run.device)
+    if exposure.scatter is not None and exposure.scatter not in SCATTER_MODELS:
+        raise ValueError(f"Unknown scatter model {exposure.scatter!r}: choose {', '.join(SCATTER_MODELS)}.")
+    spectrum = spectrum_of(exposure.kv, exposure.filter_mm, exposure.copper_mm)
+    return {
+        "spectrum": spectrum,
+        "detector": detector(exposure.detector),
+        "photons_per_pixel": photons_per_pixel(exposure, spectrum, camera),
+        "scatter": exposure.scatter,
+        "noise": "detector" if exposure.noise else None,
+        "device": run.device,
+        "threads": run.threads,
+    }
+
+
+def simulator(who: Patient, technique: dict[str, Any]) -> XRaySimulator:
+    """The simulator of this patient with that technique."""
     from ..simulator import XRaySimulator
 
-    spectrum = spectrum_of(exposure.kv, exposure.filter_mm, exposure.copper_mm)
-    return XRaySimulator(
-        who.volume,
-        spectrum=spectrum,
-        detector=detector(exposure.detector),
-        photons_per_pixel=photons_per_pixel(exposure, spectrum, camera),
-        scatter=exposure.scatter,
-        noise="detector" if exposure.noise else None,
-        device=run.device,
-        threads=run.threads,
-        metadata={"patient": who.origin},
-    )
+    return XRaySimulator(who.volume, **technique, metadata={"patient": who.origin})
 
 
 def photons_per_pixel(exposure: ExposureOptions, spectrum: Spectrum, camera: Camera) -> float:
     """N0 as given, or from the tube load, the pixel's area and the distance."""
     if exposure.mas is None:
-        return DEFAULT_PHOTONS if exposure.photons is None else exposure.photons
+        photons = DEFAULT_PHOTONS if exposure.photons is None else exposure.photons
+        check_positive("photons", photons)
+        return photons
     if exposure.photons is not None:
         raise ValueError("--photons and --mas both set the photon number; give one of them.")
     pitch_u, pitch_v = camera.pixel_pitch_mm

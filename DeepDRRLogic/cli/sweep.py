@@ -68,11 +68,13 @@ def sweep(
     console = Console(run.quiet)
     folder, movie = _targets(sweep)
     scene.display_settings(picture, None)
-    who = scene.patient(patient, console)
-    positions = _positions(sweep, position, who.volume.center_ras)
+    opened = scene.open_ct(patient, console)
+    positions = _positions(sweep, position, opened.ct.center_ras)
     cameras = [where.camera for where in positions]
+    technique = scene.technique(exposure, run, cameras[0])
+    who = scene.patient(opened, patient, console)
     with console.busy("Preparing"):
-        simulator = scene.simulator(who, positions[0].camera, exposure, run)
+        simulator = scene.simulator(who, technique)
         settings = _common_window(simulator, cameras, scene.display_settings(picture, positions[0].collimator))
     console.remark(f"Projecting on {simulator.projects_on}")
 

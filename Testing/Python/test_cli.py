@@ -276,6 +276,7 @@ def test_bad_input_ends_with_one_line_and_code_2(
 ) -> None:
     assert run("render", a_ct, *PAPER, *options) == 2
     shown = capfd.readouterr()
+    # Nothing was segmented before: it takes long, and warns where there is no PyTorch.
     (line,) = shown.err.splitlines()
     assert line.startswith("Error: ")
     assert message in line
@@ -299,7 +300,7 @@ def test_ctrl_c_ends_with_code_130(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(scene, "simulator", interrupted)
-    assert run("render", a_ct) == 130
+    assert run("render", a_ct, "--method", "threshold") == 130
     assert capsys.readouterr().err == "Interrupted.\n"
     assert not list(Path().iterdir())
 
@@ -318,7 +319,7 @@ def test_warnings_are_heard_even_when_quiet(a_ct: Path, capfd: pytest.CaptureFix
 
 
 def test_quiet_says_nothing(a_ct: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run("render", a_ct, *SMALL, "-q", "-o", "x.png") == 0
+    assert run("render", a_ct, *SMALL, "--method", "threshold", "-q", "-o", "x.png") == 0
     shown = capfd.readouterr()
     assert not shown.err and not shown.out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ from DeepDRRLogic.scatter.network import NetworkScatter
 from DeepDRRLogic.scatter.superposition import groups, superpose
 
 IDEAL, NINETY = Detector.ideal(), Spectrum.preset("90kV")
-FAST = pytest.mark.parametrize("model", [KernelScatter, NetworkScatter])
+NEEDS_TORCH = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+NETWORK = pytest.param(NetworkScatter, marks=NEEDS_TORCH)
+FAST = pytest.mark.parametrize("model", [KernelScatter, NETWORK])
 
 
 def scatter_of(model, volume, view, spectrum=NINETY, detector=IDEAL, **settings):
@@ -88,7 +91,9 @@ def truth_of_a_patient(a_patient):
     )
 
 
-@pytest.mark.parametrize(("model", "allowed"), [(KernelScatter, 0.1), (NetworkScatter, 0.03)])
+@pytest.mark.parametrize(
+    ("model", "allowed"), [(KernelScatter, 0.1), pytest.param(NetworkScatter, 0.03, marks=NEEDS_TORCH)]
+)
 def test_a_patient_scatters_as_the_monte_carlo_says(model, allowed, a_patient, truth_of_a_patient):
     exact, error = truth_of_a_patient.signal(), truth_of_a_patient.signal_error()
     found = scatter_of(model, a_patient, oblique_view(a_patient).resampled(16, 12)).signal[0]
@@ -175,7 +180,7 @@ def test_counting_channels_get_the_photons_that_the_monte_carlo_counts(model):
     assert found.mean_energy_kev.mean() == pytest.approx(truth.mean_energy_kev.mean(), rel=0.04)
 
 
-@pytest.mark.parametrize("name", ["kernel", "network"])
+@pytest.mark.parametrize("name", ["kernel", pytest.param("network", marks=NEEDS_TORCH)])
 def test_a_bone_edge_loses_the_contrast_that_the_scatter_to_primary_ratio_says(name):
     plain, view = slab(15, 60, bone=True), camera(300.0, pixels=64)
     volume = replace(plain, density_g_cm3=np.where(plain.labels == 1, np.float32(1.9), plain.density_g_cm3))
@@ -212,6 +217,7 @@ def test_the_image_says_how_its_scatter_was_made(model, a_patient):
     assert said["model"] == model.name and said["grid"]["ratio"] == 10.0 and said["field"] == [0.0, 0.0, 1.0, 1.0]
 
 
+@NEEDS_TORCH
 def test_weights_are_small_and_checked_before_they_are_used(monkeypatch):
     from importlib.resources import files
 
