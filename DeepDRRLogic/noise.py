@@ -65,6 +65,8 @@ class NoiseModel:
         negative, zero everywhere, not finite or above 1e12.
         """
         n0 = _checked_photons(photons_per_pixel, exposure.signal.shape)
+        if isinstance(rng, int) and rng < 0:
+            raise ValueError(f"seed = {rng}: give 0 or a positive whole number.")
         generator = np.random.default_rng(rng)
         n_threads = thread_count(threads)
         signal = exposure.signal * n0

@@ -57,6 +57,10 @@ class XRaySimulator:
         self.volumes = (volumes,) if isinstance(volumes, MaterialVolume) else tuple(volumes)
         if not self.volumes:
             raise ValueError("No volume to look through: give at least one MaterialVolume.")
+        for volume in self.volumes:
+            _check_kind("volumes", volume, MaterialVolume, "MaterialVolume.from_ct(ct, segment(ct))")
+        _check_kind("spectrum", spectrum, (Spectrum, type(None)), 'Spectrum.preset("120kV")')
+        _check_kind("detector", detector, (Detector, type(None)), "Detector.csi_flat_panel()")
         if not (np.isfinite(photons_per_pixel) and photons_per_pixel > 0):
             raise ValueError(f"photons_per_pixel = {photons_per_pixel}: give a positive number, such as 5e5.")
         self.spectrum = spectrum or Spectrum.preset("90kV")
@@ -203,6 +207,11 @@ class XRaySimulator:
                 for volume in self.volumes
             ],
         }
+
+
+def _check_kind(name: str, value: object, kind: type | tuple[type, ...], example: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} = {value!r:.60}: give one like {example}.")
 
 
 def _all_materials(volumes: Sequence[MaterialVolume]) -> tuple[Material, ...]:

@@ -69,7 +69,7 @@ class CTVolume(OnGrid):
         elif hu_offset != 0:
             kind = np.int32 if volume.dtype.kind in "iu" and float(hu_offset).is_integer() else np.float32
             volume = volume.astype(kind) + kind(hu_offset)
-        return cls(as_hounsfield(volume), check_affine(ras_from_ijk), name, notes)
+        return cls(as_hounsfield(volume), check_affine(ras_from_ijk, f"ras_from_ijk of {name}"), name, notes)
 
     @classmethod
     def read(

@@ -189,3 +189,25 @@ def test_materials_of_one_name_and_two_volumes_are_one_material():
     affine = centred_affine(CUBE)
     simulator = noiseless([sphere(5, (0, 0, 0), CUBE, affine), volume_of(np.ones(CUBE), np.ones(CUBE), affine)])
     assert simulator.materials == MATERIALS
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ({"spectrum": "120kV"}, r"spectrum = '120kV'.*Spectrum\.preset"),
+        ({"detector": "ideal"}, r"detector = 'ideal'.*csi_flat_panel\(\)"),
+    ],
+)
+def test_a_name_where_a_thing_belongs_is_refused_with_the_thing(wrong, remedy):
+    with pytest.raises(TypeError, match=remedy):
+        XRaySimulator(a_block_of_water(), **wrong)
+
+
+def test_a_ct_where_materials_belong_is_refused():
+    with pytest.raises(TypeError, match=r"from_ct\(ct, segment\(ct\)\)"):
+        XRaySimulator([np.zeros((4, 4, 4))])
+
+
+def test_a_negative_seed_is_refused_by_its_name():
+    with pytest.raises(ValueError, match="seed = -1"):
+        XRaySimulator(a_block_of_water())(view(size=(20, 10)), seed=-1)
