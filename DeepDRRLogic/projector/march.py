@@ -69,8 +69,8 @@ def _covered(distance, step, line):
     wide, narrow = 0.5 * (step + line), 0.5 * (step - line)
     if abs(distance) >= wide:
         return 1.0 if distance > 0.0 else 0.0
-    if step < 1e-3 * line:
-        return min(max(distance / line + 0.5, 0.0), 1.0)
+    if min(step, line) < 1e-3 * max(step, line):  # a line is infinitely thin in a slice through the source
+        return min(max(distance / max(step, line) + 0.5, 0.0), 1.0)
     area = _ramp(distance + wide) - _ramp(distance + narrow) - _ramp(distance - narrow) + _ramp(distance - wide)
     return min(max(area / (step * line), 0.0), 1.0)
 

@@ -230,6 +230,20 @@ def test_thin_volumes_are_as_thick_as_their_voxels(shape, angles):
     assert picture.sum() == pytest.approx(fine.sum() / 16 / 10, rel=0.05)
 
 
+@pytest.mark.parametrize("to_the_face_mm", [-2.0, 0.0, 1.0, 3.0])
+def test_a_source_in_the_plane_of_a_slice_sees_as_one_beside_it(to_the_face_mm):
+    """Close to a face of the volume, with rays so wide that some follow the slices in one of which the source lies."""
+    shape = (7, 7, 7)
+    volume = volume_of(np.ones(shape), np.ones(shape), centred_affine(shape, (10, 10, 10)))
+    from_afar = view(size=(41, 41), pitch=120.0)
+    there = from_afar.moved(rigid(translation_mm=(0.0, 530.0 - 35.0 - to_the_face_mm, 0.0)))
+    np.testing.assert_allclose(there.source_ras, (0.0, -35.0 - to_the_face_mm, 0.0), atol=1e-9)
+    beside = there.moved(rigid(translation_mm=(1e-3, 0.0, 1e-3)))
+    in_plane, nearby = (CpuProjector(volume).project(camera)[1].sum() for camera in (there, beside))
+    assert nearby > 0
+    assert in_plane == pytest.approx(nearby, rel=1e-3)
+
+
 def test_the_number_of_threads_changes_nothing():
     volume, camera = random_volume(), view(-35, 20)
     alone, together = (CpuProjector(volume, threads=n).project(camera) for n in (1, 3))
