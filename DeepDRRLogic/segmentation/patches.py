@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from .augmentation import AIR, BONE, SOFT, Augmentation, Dice, augment
+
+_logger = logging.getLogger(__name__)
 
 _EXAMPLES = 20_000
 _CONTRAST_HU, _MARROW_HU = 180, 200
@@ -47,6 +50,24 @@ def read_case(path: Path) -> Case:
         i, j, k = (float(s) for s in file["spacing_mm"])
         patient = str(file["patient"])
     return make_case(path.stem, patient, hu, labels, weight, (i, j, k))
+
+
+def read_cases(folder: Path, hold_out: Sequence[str] = ()) -> list[Case]:
+    """The annotated cases of a folder but those named in `hold_out` and all others of the same patients."""
+    cases = [read_case(path) for path in sorted(folder.glob("*.npz")) if not path.name.startswith(".")]
+    return without(cases, hold_out)
+
+
+def without(cases: Sequence[Case], hold_out: Sequence[str]) -> list[Case]:
+    """Cases of other patients than those of the named ones; a name that is not there is warned of.
+
+    A patch of a pack is named CASE:NUMBER, and belongs to CASE.
+    """
+    missing = set(hold_out) - {case.name.partition(":")[0] for case in cases}
+    if missing:
+        _logger.warning("Held out, but not there: %s.", ", ".join(sorted(missing)))
+    patients = {case.patient for case in cases if case.name.partition(":")[0] in hold_out}
+    return [case for case in cases if case.patient not in patients]
 
 
 def make_case(
