@@ -49,7 +49,7 @@ class Dice:
 class Augmentation:
     """How often each change is made: probabilities per patch."""
 
-    low_density_bone: float = 0.25
+    bone_density: float = 0.35
     contrast: float = 0.35
     metal: float = 0.06
     couch: float = 0.3
@@ -70,8 +70,8 @@ def augment(hu: Tensor, labels: Tensor, dice: Dice, settings: Augmentation) -> t
     First what changes the body, then what changes its image, in the order in which it happens to a patient.
     """
     hu = hu.to(torch.float32)
-    if dice.happens(settings.low_density_bone):
-        hu = lower_bone_density(hu, labels, dice)
+    if dice.happens(settings.bone_density):
+        hu = change_bone_density(hu, labels, dice)
     if dice.happens(settings.contrast):
         hu = add_contrast(hu, labels, dice)
     if dice.happens(settings.couch):
@@ -91,11 +91,11 @@ def augment(hu: Tensor, labels: Tensor, dice: Dice, settings: Augmentation) -> t
     return hu.clamp(-1024.0, _METAL_HU), labels
 
 
-def lower_bone_density(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
-    """Osteoporosis: what bone has above soft tissue is scaled down, cortex and trabeculae alike."""
+def change_bone_density(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
+    """From osteoporosis to dense bone: what bone has above soft tissue is scaled, cortex and trabeculae alike."""
     bone = blurred((labels == BONE).to(torch.float32), 0.6)
     excess = (hu - 30.0).clamp_min(0.0)
-    return hu - bone * excess * (1.0 - dice.between(0.35, 1.0))
+    return hu + bone * excess * (dice.log_between(0.4, 1.9) - 1.0)
 
 
 def add_contrast(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
