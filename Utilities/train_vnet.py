@@ -1,6 +1,7 @@
-"""Trains the V-Net on annotated CTs: python Utilities/train_vnet.py CASES_FOLDER RUN_FOLDER [--hold-out NAME ...]
+"""Trains the V-Net on annotated CTs: python Utilities/train_vnet.py CASES RUN_FOLDER [--hold-out NAME ...]
 
-CASES_FOLDER holds the .npz files that Testing/Annotation/annotate.py makes. RUN_FOLDER gets checkpoint.pt, from which
+CASES is a folder of the .npz files that Testing/Annotation/annotate.py makes, or the one file that
+Utilities/pack_patches.py makes of them to be carried to a GPU. RUN_FOLDER gets checkpoint.pt, from which
 the same command goes on, curve.csv, and at the end vnet.safetensors with vnet.json. A run may go on with other options.
 Held-out cases, and all others of their patients, are never trained on.
 """
@@ -16,7 +17,8 @@ from pathlib import Path
 import torch
 
 from DeepDRRLogic.segmentation.augmentation import Augmentation
-from DeepDRRLogic.segmentation.patches import Case, Sampling, read_case
+from DeepDRRLogic.segmentation.packing import read_pack
+from DeepDRRLogic.segmentation.patches import Case, Sampling, read_cases, without
 from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss
 from DeepDRRLogic.segmentation.vnet import COMPACT, PUBLISHED
 from DeepDRRLogic.segmentation.weights import save_weights
@@ -38,7 +40,7 @@ def main() -> None:
         augmentation=Augmentation(contrast=options.contrast),
     )
     cases = _cases(options.cases, options.hold_out)
-    logging.info("%d cases: %s", len(cases), ", ".join(case.name for case in cases))
+    logging.info("%d cases or patches of %s", len(cases), ", ".join(_names(cases)))
     trainer = Trainer(cases, recipe, options.device)
     options.run.mkdir(parents=True, exist_ok=True)
     checkpoint = options.run / "checkpoint.pt"
@@ -61,21 +63,20 @@ def main() -> None:
     (options.run / "curve.csv").write_text("\n".join(["step,loss", *rows]) + "\n", encoding="utf-8")
 
 
-def _cases(folder: Path, hold_out: list[str]) -> list[Case]:
-    """All cases but those held out and others of the same patients."""
-    paths = (path for path in sorted(folder.glob("*.npz")) if not path.name.startswith("."))
-    cases = [read_case(path) for path in paths]
-    missing = set(hold_out) - {case.name for case in cases}
-    if missing:
-        logging.warning("Held out, but not there: %s.", ", ".join(sorted(missing)))
-    patients = {case.patient for case in cases if case.name in hold_out}
-    return [case for case in cases if case.patient not in patients]
+def _cases(source: Path, hold_out: list[str]) -> list[Case]:
+    """All cases of a folder or a pack but those held out and others of the same patients."""
+    return without(read_pack(source), hold_out) if source.is_file() else read_cases(source, hold_out)
 
 
 def _about(trainer: Trainer, cases: list[Case], options: argparse.Namespace) -> dict[str, object]:
     recipe = dataclasses.asdict(trainer.recipe)
     recipe.pop("layout")
-    return {"recipe": recipe, "cases": [case.name for case in cases], "held_out": options.hold_out}
+    return {"recipe": recipe, "cases": _names(cases), "held_out": options.hold_out}
+
+
+def _names(cases: list[Case]) -> list[str]:
+    """The cases, each once: patches of a pack are named CASE:NUMBER."""
+    return list(dict.fromkeys(case.name.partition(":")[0] for case in cases))
 
 
 def _options() -> argparse.Namespace:

@@ -49,7 +49,7 @@ class Dice:
 class Augmentation:
     """How often each change is made: probabilities per patch."""
 
-    low_density_bone: float = 0.25
+    bone_density: float = 0.35
     contrast: float = 0.35
     metal: float = 0.06
     couch: float = 0.3
@@ -70,8 +70,8 @@ def augment(hu: Tensor, labels: Tensor, dice: Dice, settings: Augmentation) -> t
     First what changes the body, then what changes its image, in the order in which it happens to a patient.
     """
     hu = hu.to(torch.float32)
-    if dice.happens(settings.low_density_bone):
-        hu = lower_bone_density(hu, labels, dice)
+    if dice.happens(settings.bone_density):
+        hu = change_bone_density(hu, labels, dice)
     if dice.happens(settings.contrast):
         hu = add_contrast(hu, labels, dice)
     if dice.happens(settings.couch):
@@ -91,22 +91,44 @@ def augment(hu: Tensor, labels: Tensor, dice: Dice, settings: Augmentation) -> t
     return hu.clamp(-1024.0, _METAL_HU), labels
 
 
-def lower_bone_density(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
-    """Osteoporosis: what bone has above soft tissue is scaled down, cortex and trabeculae alike."""
+def change_bone_density(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
+    """From osteoporosis to dense bone: what bone has above soft tissue is scaled, cortex and trabeculae alike."""
     bone = blurred((labels == BONE).to(torch.float32), 0.6)
     excess = (hu - 30.0).clamp_min(0.0)
-    return hu - bone * excess * (1.0 - dice.between(0.35, 1.0))
+    return hu + bone * excess * (dice.log_between(0.4, 1.9) - 1.0)
 
 
 def add_contrast(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
-    """Vessels as tubes and bowel as blobs, filled with contrast medium; everything stays soft tissue."""
+    """Vessels as tubes, bowel as blobs and whole organs filled with contrast medium; everything stays soft tissue.
+
+    The grain of the image is kept, stronger or weaker: contrast medium without it would be told by its smoothness,
+    which no scanner shows. Dense medium casts streaks, as in the great veins during injection.
+    """
     soft = (labels == SOFT).to(torch.float32)
+    mean, grain = _mean_and_grain(hu, soft)
     for _ in range(int(dice.numbers.integers(1, 4))):
-        shape = _tube(hu.shape, dice, dice.log_between(1.5, 18.0)) if dice.happens(0.6) else _blob(hu.shape, dice)
-        level = dice.log_between(130.0, 700.0) if dice.happens(0.85) else dice.log_between(700.0, 3000.0)
+        kind = dice.numbers.random()
+        if kind < 0.45:
+            shape = _tube(hu.shape, dice, dice.log_between(1.5, 18.0))
+        elif kind < 0.7:
+            shape = _blob(hu.shape, dice)
+        else:
+            shape = _lump(hu.shape, dice) * torch.sigmoid((mean + 20.0) / 12.0)
+        dense = dice.happens(0.15)
+        level = dice.log_between(700.0, 3000.0) if dense else dice.log_between(130.0, 700.0)
         texture = level * 0.06 * dice.smooth_field(tuple(hu.shape), 8) if dice.happens(0.5) else 0.0
-        hu = hu + shape * soft * (level + texture - hu)
+        filled = level + texture + dice.between(0.3, 2.0) * grain
+        hu = hu + shape * soft * (filled - hu)
+        if dense and dice.happens(0.5):
+            hu = hu + 0.5 * _streaks((shape * soft) > 0.5, dice)
     return hu
+
+
+def _mean_and_grain(hu: Tensor, soft: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean HU of the soft tissue around each voxel, and what its own HU differ from that."""
+    tissue = hu.clamp(-200.0, 250.0)
+    mean = blurred(tissue * soft, 1.3) / blurred(soft, 1.3).clamp_min(1e-3)
+    return mean, tissue - mean
 
 
 def add_couch(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
@@ -244,3 +266,15 @@ def _blob(shape: torch.Size, dice: Dice) -> Tensor:
     """Rounded lumps, some of the patch, 1 inside."""
     field = dice.smooth_field(tuple(shape), int(dice.numbers.integers(3, 9)))
     return torch.sigmoid((field - dice.between(0.4, 1.2)) / 0.08)
+
+
+def _lump(shape: torch.Size, dice: Dice) -> Tensor:
+    """An ellipsoid as large as an organ somewhere in the patch, 1 inside, soft over a few voxels."""
+    squared = torch.zeros(tuple(shape), device=dice.device)
+    radii = [dice.log_between(12.0, 70.0) for _ in shape]
+    for axis, (n, radius) in enumerate(zip(shape, radii, strict=True)):
+        offset = torch.arange(n, device=dice.device, dtype=torch.float32) - dice.between(0.0, n - 1.0)
+        sides = [1, 1, 1]
+        sides[axis] = n
+        squared += ((offset / radius) ** 2).view(sides)
+    return torch.sigmoid((1.0 - squared.sqrt()) * min(radii) / 1.5)

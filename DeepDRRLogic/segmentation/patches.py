@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch.nn import functional
 
 from .augmentation import AIR, BONE, SOFT, Augmentation, Dice, augment
 
+_logger = logging.getLogger(__name__)
+
 _EXAMPLES = 20_000
 _CONTRAST_HU, _MARROW_HU = 180, 200
 
@@ -23,7 +26,8 @@ class Case:
     """One patient on the network's grid, axes along patient superior, anterior, right ([k, j, i]).
 
     `hu` int16, `labels` uint8 (0 air, 1 soft tissue, 2 bone), `weight` uint8 (0 where the truth is unknown).
-    `places` are voxels (n, 3) worth training on, by kind: bone, what looks like bone and is not, marrow, all.
+    `places` are voxels (n, 3) worth training on, by kind: bone, what looks like bone and is not, marrow, soft tissue
+    between bones, thin soft tissue, the body, all.
     """
 
     name: str
@@ -48,6 +52,24 @@ def read_case(path: Path) -> Case:
     return make_case(path.stem, patient, hu, labels, weight, (i, j, k))
 
 
+def read_cases(folder: Path, hold_out: Sequence[str] = ()) -> list[Case]:
+    """The annotated cases of a folder but those named in `hold_out` and all others of the same patients."""
+    cases = [read_case(path) for path in sorted(folder.glob("*.npz")) if not path.name.startswith(".")]
+    return without(cases, hold_out)
+
+
+def without(cases: Sequence[Case], hold_out: Sequence[str]) -> list[Case]:
+    """Cases of other patients than those of the named ones; a name that is not there is warned of.
+
+    A patch of a pack is named CASE:NUMBER, and belongs to CASE.
+    """
+    missing = set(hold_out) - {case.name.partition(":")[0] for case in cases}
+    if missing:
+        _logger.warning("Held out, but not there: %s.", ", ".join(sorted(missing)))
+    patients = {case.patient for case in cases if case.name.partition(":")[0] in hold_out}
+    return [case for case in cases if case.patient not in patients]
+
+
 def make_case(
     name: str,
     patient: str,
@@ -66,12 +88,40 @@ def make_case(
         "bone": (labels == BONE) & known,
         "bone_like": (labels == SOFT) & (hu > _CONTRAST_HU) & known,
         "marrow": (labels == BONE) & (hu < _MARROW_HU) & known,
+        "between_bones": _between_bones(labels) & known,
+        "thin": _thin(labels) & known,
         "body": (labels != AIR) & known,
         "all": known,
     }
     rng = np.random.default_rng(0)
     places = {kind: _examples(mask, rng) for kind, mask in kinds.items()}
     return Case(name, patient, hu, labels, weight, spacing_mm, places)
+
+
+def _between_bones(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Soft tissue that bone surrounds within some 10 mm on opposite sides: spinal canal, discs, joints."""
+    bone = functional.max_pool3d(_as_batch(labels == BONE), 4, ceil_mode=True)
+    closed = -functional.max_pool3d(-functional.max_pool3d(bone, 7, 1, 3), 7, 1, 3)
+    return _fine((closed > bone)[0, 0], 4, labels.shape) & (labels == SOFT)
+
+
+def _thin(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Soft tissue thinner than some 5 mm: vessels and walls in the lung, folds of skin."""
+    matter = functional.max_pool3d(_as_batch(labels != AIR), 2, ceil_mode=True)
+    opened = functional.max_pool3d(-functional.max_pool3d(-matter, 3, 1, 1), 3, 1, 1)
+    return _fine((matter > opened)[0, 0], 2, labels.shape) & (labels == SOFT)
+
+
+def _as_batch(mask: npt.NDArray[np.bool_]) -> Tensor:
+    return torch.from_numpy(mask).to(torch.float32)[None, None]
+
+
+def _fine(mask: Tensor, factor: int, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """A mask on voxels `factor` times as large, on the voxels they are made of."""
+    for axis in range(3):
+        mask = mask.repeat_interleave(factor, axis)
+    fine: npt.NDArray[np.bool_] = mask.numpy()[tuple(slice(n) for n in shape)]
+    return fine
 
 
 def _examples(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int32]:
@@ -88,7 +138,8 @@ class Sampling:
 
     size: tuple[int, int, int] = (64, 64, 64)
     focus: tuple[tuple[str, float], ...] = (
-        ("bone", 0.35), ("bone_like", 0.2), ("marrow", 0.15), ("body", 0.2), ("all", 0.1),
+        ("bone", 0.28), ("bone_like", 0.15), ("marrow", 0.12), ("between_bones", 0.15), ("thin", 0.1), ("body", 0.12),
+        ("all", 0.08),
     )  # fmt: skip
     turned: float = 0.5
     largest_turn_deg: float = 20.0

@@ -2,9 +2,16 @@
 
 LABELS is a folder of reference labels as Testing/Annotation/annotate.py writes them (OUTPUT/native there): the CT's own
 voxels. Methods are `threshold`, `vnet`, either with options (`threshold:air_max_hu=-500,bone_min_hu=200`), or a folder
-of labels found elsewhere (`files:FOLDER`, one NAME.npz with `labels` per case). With --folds, a JSON file that maps
-patients to files of weights trained without them, the V-Net sees each patient with the weights of its fold; cases of
-patients without a fold are left out. Written to OUTPUT: accuracy.md, accuracy.json, overlays/NAME.png, xray/NAME.png.
+of labels found elsewhere (`files:FOLDER`, one NAME.npz with `labels` per case). With --folds the V-Net sees each
+patient with weights trained without that patient, and cases of patients without such weights are left out. --folds is
+a folder of runs, one a fold:
+
+    python Utilities/train_vnet.py CASES RUNS/fold_1 --hold-out CASE_A CASE_B
+    python Utilities/train_vnet.py CASES RUNS/fold_2 --hold-out CASE_C ...
+    python Testing/Benchmarks/segmentation_accuracy.py CASES/native OUTPUT --folds RUNS
+
+or a JSON file that maps patients to files of weights. Written to OUTPUT: accuracy.md, accuracy.json,
+overlays/NAME.png, xray/NAME.png.
 """
 
 from __future__ import annotations
@@ -13,7 +20,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +91,33 @@ def method_of(text: str, folds: Mapping[str, str]) -> Method:
         return segment(ct, name, **(options | weights)).labels
 
     return by_segment
+
+
+def folds_of(source: Path, cases: Sequence[Path]) -> dict[str, str]:
+    """Weights for each patient, trained without it: of a JSON file, or of the runs in a folder that held it out.
+
+    Raises ValueError for a run that trained on another case of a patient it held out, and for a patient that two runs
+    held out.
+    """
+    if source.is_file():
+        named = json.loads(source.read_text("utf-8"))
+        return {patient: str((source.parent / path).resolve()) for patient, path in named.items()}
+    patients = {path.stem: _patient(path) for path in cases}
+    folds: dict[str, str] = {}
+    for card in sorted(source.glob("*/vnet.json")):
+        run = json.loads(card.read_text("utf-8"))
+        held_out = {patients[name] for name in run["held_out"] if name in patients}
+        seen = held_out & {patients.get(name, "") for name in run["cases"]}
+        if seen or held_out & folds.keys():
+            fault = f"trained on {', '.join(sorted(seen))}, held out too" if seen else "holds out whom another run does"
+            raise ValueError(f"{card} {fault}: train each fold with cases of its own held out.")
+        folds |= dict.fromkeys(held_out, str(card.with_suffix(".safetensors").resolve()))
+    return folds
+
+
+def _patient(path: Path) -> str:
+    with np.load(path) as data:
+        return str(data["patient"])
 
 
 def evaluate(case: Case, methods: Mapping[str, Method], output: Path, *, xrays: bool) -> dict[str, Result]:
@@ -192,15 +226,15 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--method", nargs="+", default=["vnet", "threshold"])
     parser.add_argument("--case", nargs="*", help="only these")
-    parser.add_argument("--folds", type=Path, help="JSON: patient to weights")
+    parser.add_argument("--folds", type=Path, help="folder of runs of train_vnet.py, or JSON: patient to weights")
     parser.add_argument("--no-xrays", action="store_true")
     arguments = parser.parse_args()
-    folds = json.loads(arguments.folds.read_text("utf-8")) if arguments.folds else {}
-    folds = {patient: str((arguments.folds.parent / path).resolve()) for patient, path in folds.items()}
+    paths = sorted(arguments.labels.glob("*.npz"))
+    folds = folds_of(arguments.folds, paths) if arguments.folds else {}
     methods = {text: method_of(text, folds) for text in arguments.method}
     results: dict[str, list[Result]] = {name: [] for name in methods}
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for path in sorted(arguments.labels.glob("*.npz")):
+    for path in paths:
         if arguments.case and path.stem not in arguments.case:
             continue
         case = Case.read(path)

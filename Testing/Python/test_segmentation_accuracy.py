@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from segmentation_accuracy import main
+from segmentation_accuracy import folds_of, main
 from segmentation_pictures import FALSE_BONE, MISSED_BONE, write_overlay
 from segmentation_scores import BRIM_MM, compare, intensity_error, reference
 
@@ -179,3 +179,28 @@ def test_patients_without_weights_of_their_own_fold_are_left_out(tmp_path, monke
     main()
     results = json.loads((tmp_path / "out" / "accuracy.json").read_text("utf-8"))
     assert [result["case"] for result in results["threshold"]] == ["two"]
+
+
+def test_the_folds_of_a_folder_of_runs_are_those_they_held_out(tmp_path):
+    (tmp_path / "truth").mkdir()
+    patients = {"a": "P1", "b": "P2", "b_again": "P2", "c": "P3"}
+    for name, patient in patients.items():
+        np.savez(tmp_path / "truth" / f"{name}.npz", patient=np.array(patient))
+    cases = sorted((tmp_path / "truth").glob("*.npz"))
+
+    def run(name, held_out, trained_on):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        card = json.dumps({"held_out": held_out, "cases": trained_on})
+        (tmp_path / "runs" / name / "vnet.json").write_text(card, encoding="utf-8")
+
+    run("one", ["a"], ["b", "b_again", "c"])
+    run("two", ["b"], ["a", "c"])
+    weights = {name: str((tmp_path / "runs" / name / "vnet.safetensors").resolve()) for name in ("one", "two")}
+    assert folds_of(tmp_path / "runs", cases) == {"P1": weights["one"], "P2": weights["two"]}
+    run("twice", ["a"], ["c"])
+    with pytest.raises(ValueError, match="holds out whom another run does"):
+        folds_of(tmp_path / "runs", cases)
+    (tmp_path / "runs" / "twice" / "vnet.json").unlink()
+    run("unfair", ["b"], ["b_again"])
+    with pytest.raises(ValueError, match="trained on P2"):
+        folds_of(tmp_path / "runs", cases)

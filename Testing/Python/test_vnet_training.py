@@ -94,24 +94,61 @@ def test_unknown_voxels_teach_nothing():
     assert logits.grad[:, :, 1].abs().min() > 0.0
 
 
-def test_low_density_bone_loses_only_what_it_has_above_soft_tissue(a_patch):
+def test_bone_density_scales_only_what_bone_has_above_soft_tissue(a_patch):
     hu, labels = a_patch
-    changed = aug.lower_bone_density(hu, labels, Dice((3,)))
     cortex = (labels == BONE) & (hu > 500)
-    assert 30 < changed[cortex].mean() < 880
     away = torch.from_numpy(np.hypot(*np.indices(SHAPE)[1:] - np.array([18, 20]).reshape(2, 1, 1, 1)) > 10)
-    torch.testing.assert_close(changed[away], hu[away])
-    torch.testing.assert_close(changed[hu < 30], hu[hu < 30])
+    densities = []
+    for seed in range(12):
+        changed = aug.change_bone_density(hu, labels, Dice((seed,)))
+        densities.append(float(changed[cortex].mean()))
+        torch.testing.assert_close(changed[away], hu[away])
+        torch.testing.assert_close(changed[hu < 30], hu[hu < 30])
+    assert 300 < min(densities) < 800
+    assert 1000 < max(densities) < 1700
 
 
-def test_contrast_fills_soft_tissue_alone(a_patch):
+def test_contrast_fills_soft_tissue_alone_and_only_dense_contrast_casts_streaks(a_patch):
     hu, labels = a_patch
-    brightened = 0
+    brightened, streaky = 0, 0
+    for seed in range(24):
+        changed = aug.add_contrast(hu, labels, Dice((seed,)))
+        brightened += int((changed[labels == SOFT] > 120).sum())
+        if torch.equal(changed[labels != SOFT], hu[labels != SOFT]):
+            continue
+        streaky += 1
+        assert float(changed[labels == SOFT].max()) > 600.0
+    assert brightened > 1000
+    assert 0 < streaky < 12
+
+
+def test_simulated_contrast_keeps_the_grain_of_the_image(a_patch):
+    hu, labels = a_patch
+    noisy = hu + 20.0 * torch.randn(hu.shape, generator=torch.Generator().manual_seed(0))
+    grains = []
+    for seed in range(24):
+        changed = aug.add_contrast(noisy, labels, Dice((seed,)))
+        filled = (aug.add_contrast(hu, labels, Dice((seed,))) > 125) & (changed < 700) & (labels == SOFT)
+        if int(filled.sum()) > 500:
+            grain = changed - aug.blurred(changed * filled, 1.3) / aug.blurred(filled.float(), 1.3).clamp_min(1e-3)
+            grains.append(float(grain[filled].std()))
+    assert len(grains) >= 8
+    assert min(grains) > 5.0
+
+
+def test_contrast_in_organs_leaves_fat_as_it_is(monkeypatch):
+    for other in ("_tube", "_blob"):
+        monkeypatch.setattr(aug, other, lambda shape, dice, radius=0.0: torch.zeros(shape))
+    hu = torch.full((48, 48, 48), 40.0)
+    hu[:, :24] = -100.0
+    labels = torch.full(hu.shape, SOFT, dtype=torch.uint8)
+    monkeypatch.setattr(aug, "_streaks", lambda metal, dice: torch.zeros(metal.shape))
+    filled = 0
     for seed in range(8):
         changed = aug.add_contrast(hu, labels, Dice((seed,)))
-        torch.testing.assert_close(changed[labels != SOFT], hu[labels != SOFT])
-        brightened += int((changed[labels == SOFT] > 120).sum())
-    assert brightened > 200
+        filled += int((changed[:, 32:] > 125.0).sum())
+        assert float((changed - hu)[:, :16].abs().max()) < 15.0
+    assert filled > 1000
 
 
 def test_a_couch_lies_in_the_air_beyond_the_body(a_patch):
@@ -188,6 +225,22 @@ def test_a_case_comes_from_its_file_and_bad_ones_are_refused(tmp_path):
         make_case("x", "y", hu, labels[1:], labels, (1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match="label 7"):
         make_case("x", "y", hu, labels + np.uint8(5), labels, (1.0, 1.0, 1.0))
+
+
+def test_places_between_bones_and_thin_places_are_found():
+    labels = np.full((48, 48, 48), AIR, np.uint8)
+    labels[:, 8:40, 8:40] = SOFT
+    labels[:, 12:16, 12:36] = labels[:, 28:32, 12:36] = BONE  # two plates with 10 mm between them
+    labels[20:22, 2:4, :] = SOFT  # a vessel in the lung
+    case = make_case(
+        "plates", "someone", np.zeros(labels.shape, np.int16), labels, np.ones_like(labels), (0.86, 0.86, 1.0)
+    )
+    between, thin = case.places["between_bones"], case.places["thin"]
+    assert len({tuple(p) for p in between} & {(24, j, i) for j in range(18, 27) for i in range(14, 34)}) > 100
+    assert float(((between[:, 1] >= 8) & (between[:, 1] < 36)).mean()) > 0.9
+    assert {(20, 3, 24), (21, 2, 40)} <= {tuple(p) for p in thin}
+    assert not {tuple(p) for p in thin} & {(24, j, i) for j in range(32, 36) for i in range(14, 34)}
+    assert all((labels[tuple(places.T)] == SOFT).all() for places in (between, thin))
 
 
 def test_training_makes_the_loss_fall(a_case):

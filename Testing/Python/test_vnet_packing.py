@@ -1,0 +1,132 @@
+"""Packs of training patches: small, true to the cases they come from, and good to train on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from DeepDRRLogic.segmentation.packing import hu_of, levels_of, read_pack, write_pack  # noqa: E402
+from DeepDRRLogic.segmentation.patches import make_case, read_cases, without  # noqa: E402
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = (40, 48, 44)
+
+
+def arrays(seed):
+    """A noisy cylinder of soft tissue with a bone in it, whose ends are of unknown truth."""
+    _, j, i = np.indices(SHAPE)
+    radius = np.hypot(j - 24, i - 22)
+    labels = np.select([radius < 6, radius < 18], [2, 1], 0).astype(np.uint8)
+    hu = np.array([-1000, 40, 700])[labels] + np.random.default_rng(seed).normal(0, 20, SHAPE)
+    weight = np.ones(SHAPE, np.uint8)
+    weight[:3] = weight[-3:] = 0
+    return np.rint(hu).clip(-1024, 3071).astype(np.int16), labels, weight
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return [make_case(f"case_{n}", f"patient {n}", *arrays(n), (0.86, 0.86, 1.0)) for n in range(2)]
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "Utilities" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_levels_are_two_hu_off_where_tissues_differ_and_one_in_fifty_beyond():
+    hu = np.arange(-1024, 3072, dtype=np.int16)
+    off = np.abs(hu_of(levels_of(hu)).astype(int) - hu)
+    assert off[(hu >= -250) & (hu <= 450)].max() <= 2
+    assert off.max() <= 28
+    assert (np.diff(levels_of(hu).astype(int)) >= 0).all()
+    assert hu_of(levels_of(np.array([-2000, 9000], np.int16))).tolist() == [-1024, 3071]
+
+
+def test_patches_are_those_of_their_cases_in_their_labels_and_in_what_is_known(cases, tmp_path):
+    count = write_pack(cases, tmp_path / "a.pack", size=24)
+    patches = read_pack(tmp_path / "a.pack")
+    assert len(patches) == count >= 4
+    for patch in patches:
+        hu, labels, weight = arrays(int(patch.name[5]))
+        assert patch.patient == f"patient {patch.name[5]}"
+        assert patch.spacing_mm == (0.86, 0.86, 1.0)
+        windows = np.lib.stride_tricks.sliding_window_view(labels, patch.labels.shape)
+        found = [first for first in np.ndindex(windows.shape[:3]) if np.array_equal(windows[first], patch.labels)]
+        boxes = [tuple(slice(a, a + n) for a, n in zip(first, patch.labels.shape, strict=True)) for first in found]
+        assert any(np.array_equal(hu_of(levels_of(hu[box])), patch.hu) for box in boxes)
+        assert any(np.array_equal(weight[box], patch.weight) for box in boxes)
+
+
+def test_every_case_is_there_before_any_is_there_twice(cases, tmp_path):
+    write_pack(cases, tmp_path / "a.pack", size=24)
+    names = [patch.name.partition(":")[0] for patch in read_pack(tmp_path / "a.pack")]
+    assert names[:4] == ["case_0", "case_1", "case_0", "case_1"]
+
+
+def test_a_pack_keeps_its_limit_and_repeats_with_its_seed(cases, tmp_path):
+    whole = write_pack(cases, tmp_path / "whole.pack", size=24)
+    size = (tmp_path / "whole.pack").stat().st_size
+    limit = 0.6 * size / 2**20
+    assert 0 < write_pack(cases, tmp_path / "part.pack", size=24, largest_mib=limit) < whole
+    assert (tmp_path / "part.pack").stat().st_size <= limit * 2**20
+    write_pack(cases, tmp_path / "again.pack", size=24, seed=2018)
+    write_pack(cases, tmp_path / "other.pack", size=24, seed=1)
+
+    def content(name):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            return [archive.read(entry) for entry in archive.namelist()]
+
+    assert content("again.pack") == content("whole.pack") != content("other.pack")
+
+
+def test_what_cannot_be_packed_or_read_is_refused(cases, tmp_path):
+    with pytest.raises(ValueError, match="No cases"):
+        write_pack([], tmp_path / "a.pack")
+    with pytest.raises(ValueError, match="Not one patch"):
+        write_pack(cases, tmp_path / "a.pack", largest_mib=0.0005)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "b.pack").write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"b\.pack is no pack"):
+        read_pack(tmp_path / "b.pack")
+
+
+def test_held_out_patients_are_left_out_with_all_their_cases(caplog):
+    one, two = (make_case(f"{n}", "the same", *arrays(n), (0.86, 0.86, 1.0)) for n in range(2))
+    third = make_case("third:0003", "another", *arrays(2), (0.86, 0.86, 1.0))
+    assert without([one, two, third], ["1"]) == [third]
+    assert without([one, two, third], ["third"]) == [one, two]
+    assert without([one], ["nobody"]) == [one]
+    assert "not there: nobody" in caplog.text
+
+
+def test_the_scripts_pack_a_folder_and_train_from_the_pack(tmp_path, monkeypatch):
+    (tmp_path / "cases").mkdir()
+    for n in range(3):
+        hu, labels, weight = arrays(n)
+        np.savez(
+            tmp_path / "cases" / f"case_{n}.npz",
+            hu=hu, labels=labels, weight=weight, spacing_mm=(0.86, 0.86, 1.0), patient=f"patient {n}",
+        )  # fmt: skip
+    assert [case.name for case in read_cases(tmp_path / "cases", ["case_1"])] == ["case_0", "case_2"]
+    pack, run = tmp_path / "cases.pack", tmp_path / "run"
+    arguments = [tmp_path / "cases", pack, "--hold-out", "case_1", "--size", "32"]
+    monkeypatch.setattr(sys, "argv", ["pack_patches.py", *map(str, arguments)])
+    script("pack_patches").main()
+    arguments = [pack, run, "--steps", "2", "--patches", "1", "--patch-size", "32", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", ["train_vnet.py", *map(str, arguments), "--hold-out", "case_2"])
+    script("train_vnet").main()
+    card = json.loads((run / "vnet.json").read_text("utf-8"))
+    assert (card["cases"], card["held_out"]) == (["case_0"], ["case_2"])
+    assert (run / "vnet.safetensors").is_file() and (run / "curve.csv").is_file()
