@@ -10,6 +10,8 @@
 
 #include "emulated_memory.hpp"
 
+#include "scatter_entrances.hpp"
+
 struct CUevent_st {
     double milliseconds;
 };
