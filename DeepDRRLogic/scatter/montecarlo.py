@@ -23,9 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import check_positive
-from ..threads import in_slabs, thread_count
+from ..threads import thread_count
 from .antiscatter import AntiScatterGrid
 from .interactions import Interactions
+from .run import Batch, Run
+from .running import carry_out, check_device
 from .setup import (
     WHOLE_DETECTOR,
     Field,
@@ -36,9 +38,8 @@ from .setup import (
     joined,
     panel_of,
     physics_of,
-    weighed,
 )
-from .tallies import COMPONENTS, LEDGER, Tallies
+from .tallies import COMPONENTS, Tallies
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -76,6 +77,7 @@ def simulate(
     field: Field = WHOLE_DETECTOR,
     voxel_mm: float | None = VOXEL_MM,
     batches: int = BATCHES,
+    device: str = "auto",
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -86,46 +88,30 @@ def simulate(
     `tally` (columns, rows), or the number along the longer side, are the pixels that count, on the camera's field;
     `forced` is the number of detector points each collision contributes to, 0 for analogue transport. `field`
     (u0, v0, u1, v1) is the part of the detector in the collimated beam, in fractions of its width and height. Voxels
-    below `voxel_mm` are joined first (None: never). The same seed gives the same result for any number of threads.
-    progress(done, total) counts batches; where cancelled() turns true, the batches done so far are returned, and
-    CancelledError is raised if there are none. `interactions` replaces the cross sections of the volume's materials.
+    below `voxel_mm` are joined first (None: never). `device` is "cpu", "cuda", or "auto" for an NVIDIA GPU where there
+    is one; what a GPU cannot do the CPU does, with one warning. The same seed gives the same result for any number of
+    threads; on a GPU other photons than on the CPU, and the last digits may differ. progress(done, total) counts
+    batches, on a GPU photons; where cancelled() turns true, what has been done so far is returned, and CancelledError
+    is raised if that is nothing. `interactions` replaces the cross sections of the volume's materials.
     """
-    from .transport import run_batch
-
     check_positive("photons", photons)
     if forced < 0 or batches < 2:
         raise ValueError(f"forced = {forced}, batches = {batches}: give forced from 0 and at least 2 batches.")
     check_field(field)
+    check_device(device)
     counting = camera.resampled(*_tally_size(camera, tally))
     body, cm_from_ras = body_of(coarsened(volume, voxel_mm), counting)
-    energies = spectrum.energies_kev[spectrum.photons > 0.0]
+    shining = spectrum.photons > 0.0
+    energies, cumulative = spectrum.energies_kev[shining], np.cumsum(spectrum.photons[shining])
     tables = interactions or Interactions.of(volume.materials, float(energies[-1]))
     panel = panel_of(counting, cm_from_ras, spectrum, detector, grid, field, tables.attenuation.shape[1])
-    physics = physics_of(tables)
-    if forced:
-        body = weighed(body, panel, tables, spectrum.mean_energy_kev, thread_count(threads))
-    cumulative = np.cumsum(spectrum.photons[spectrum.photons > 0.0])
-    cumulative /= cumulative[-1]
-    share = np.full(batches, int(photons) // batches)
-    share[: int(photons) % batches] += 1
-    streams = np.random.SeedSequence(seed).spawn(batches)
-    shape = (len(panel.response), counting.height, counting.width)
-    results: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None] = [None] * batches
-    finished: list[int] = []
-
-    def work(start: int, stop: int) -> None:
-        for batch in range(start, stop):
-            if cancelled():
-                return
-            found, ledger = np.zeros((len(COMPONENTS) - 1, *shape)), np.zeros(len(LEDGER) + len(body.peak))
-            state = streams[batch].generate_state(4, np.uint64)
-            run_batch(body, physics, panel, energies, cumulative, share[batch], forced, state, found, ledger)
-            results[batch] = found, ledger
-            finished.append(batch)
-            if progress is not None:
-                progress(len(finished), batches)
-
-    in_slabs(work, batches, thread_count(threads), slab=1)
+    run = Run(
+        body, physics_of(tables), panel, energies, cumulative / cumulative[-1], spectrum.mean_energy_kev,
+        (len(panel.response), counting.height, counting.width), int(photons), batches, forced, seed,
+    )  # fmt: skip
+    done = carry_out(run, device, thread_count(threads), progress, cancelled)
+    if not done:
+        raise CancelledError("Cancelled before the first batch of photons was done.")
     settings = json.dumps(
         {
             "spectrum": spectrum.description, "detector": detector.name, "voxel_mm": voxel_mm, "field": list(field),
@@ -133,29 +119,21 @@ def simulate(
             "mass_g": round(volume.mass_g, 3), "ras_from_ijk": volume.ras_from_ijk.tolist(),
         }
     )  # fmt: skip
-    done = [(result, int(n)) for result, n in zip(results, share, strict=True) if result is not None and n > 0]
-    if not done:
-        raise CancelledError("Cancelled before the first batch of photons was done.")
     return _summed(done, counting, field_solid_angle(panel), seed, settings)
 
 
-def _summed(
-    done: Sequence[tuple[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]], int]],
-    camera: Camera,
-    field_sr: float,
-    seed: int,
-    settings: str,
-) -> Tallies:
+def _summed(done: Sequence[Batch], camera: Camera, field_sr: float, seed: int, settings: str) -> Tallies:
     """Batches added in their order, so that rounding does not depend on which thread was first."""
-    shape = done[0][0][0].shape
+    shape = done[0].found.shape
     sums, squares = np.zeros((len(COMPONENTS), *shape[1:])), np.zeros((len(COMPONENTS), *shape[1:]))
-    ledger = np.zeros_like(done[0][0][1])
-    for (found, energies), photons in done:
+    ledger = np.zeros_like(done[0].ledger)
+    for found, energies, photons in done:
         every = np.concatenate([found, found[1:].sum(axis=0, keepdims=True)])
         sums += every
         squares += every**2 / photons
         ledger += energies
-    return Tallies(sums, squares, ledger, sum(n for _, n in done), len(done), camera, field_sr, (seed,), settings)
+    photons = sum(batch.photons for batch in done)
+    return Tallies(sums, squares, ledger, photons, len(done), camera, field_sr, (seed,), settings)
 
 
 def _tally_size(camera: Camera, tally: tuple[int, int] | int) -> tuple[int, int]:
@@ -184,11 +162,13 @@ class MonteCarloScatter:
         tally: tuple[int, int] | int = TALLY_PIXELS,
         forced: int = FORCED,
         voxel_mm: float = VOXEL_MM,
+        device: str = "auto",
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         check_positive("voxel_mm", voxel_mm)
+        self.device = check_device(device)
         self.volume = joined(volumes, voxel_mm)
         self.photons, self.seed, self.grid, self.tally, self.forced = photons, seed, grid, tally, forced
         self.voxel_mm, self.threads, self.progress, self.cancelled = voxel_mm, threads, progress, cancelled
@@ -206,8 +186,8 @@ class MonteCarloScatter:
         del area_densities, materials  # the volume itself is asked
         self.tallies = simulate(
             self.volume, camera, spectrum, detector, photons=self.photons, seed=self.seed, tally=self.tally,
-            forced=self.forced, grid=self.grid, voxel_mm=None, threads=self.threads, progress=self.progress,
-            cancelled=self.cancelled,
+            forced=self.forced, grid=self.grid, voxel_mm=None, device=self.device, threads=self.threads,
+            progress=self.progress, cancelled=self.cancelled,
         )  # fmt: skip
         _logger.info("Scatter: median uncertainty %.1f %%.", 100.0 * self.tallies.median_uncertainty())
         return self.tallies.upsampled(camera)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from ..affine import apply
 from ..grid import block_factors
-from ..threads import in_slabs
 from ..voxels import nearest
 from .interactions import FIRST_KEV, STEP_KEV, Interactions
 
@@ -134,22 +133,6 @@ def body_box(volume: MaterialVolume) -> tuple[tuple[slice, slice, slice], FloatA
     box = (_occupied(volume.density_g_cm3, 0), _occupied(volume.density_g_cm3, 1), _occupied(volume.density_g_cm3, 2))
     ends = [(axis.start - 0.5, axis.stop - 0.5) for axis in reversed(box)]
     return box, apply(volume.ras_from_ijk, np.array(list(product(*ends))))
-
-
-def weighed(body: Body, panel: Panel, tables: Interactions, energy_kev: float, threads: int) -> Body:
-    """The body with the worth of its voxels: the transmission straight to the detector, on average 1 over its mass.
-
-    A collision before the last mean free path decides little; those near the exit, rarer, decide the picture.
-    """
-    from .transport import transmissions
-
-    mu = tables.attenuation[:, round((energy_kev - FIRST_KEV) / STEP_KEV)].copy()
-    worth = np.empty_like(body.density)
-    in_slabs(lambda k0, k1: transmissions(body, panel, mu, k0, k1, worth), len(worth), threads)
-    mass = float(body.density.sum(dtype=np.float64))
-    if mass > 0.0:
-        worth /= np.float32((worth * body.density).sum(dtype=np.float64) / mass)
-    return body._replace(worth=worth)
 
 
 def physics_of(tables: Interactions) -> Physics:

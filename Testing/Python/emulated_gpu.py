@@ -20,12 +20,13 @@ from pathlib import Path
 
 import pytest
 
-from DeepDRRLogic.projector import cuda
+import DeepDRRLogic
 from DeepDRRLogic.projector.cuda import libcuda
 from DeepDRRLogic.projector.cuda.gpu import Gpu
 
 HERE = Path(__file__).parent / "emulation"
-KERNELS = Path(cuda.__file__).parent / "kernels.cu"
+LOGIC = Path(DeepDRRLogic.__file__).parent
+KERNELS = LOGIC / "projector" / "cuda", LOGIC / "scatter" / "cuda"
 COMPILER = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
 ILLEGAL_ADDRESS = 700
 """The error of a context that is lost for good."""
@@ -35,7 +36,7 @@ def compile_driver(path: Path, *more: str) -> Path:
     """The library as a file, compiled anew; with the toolkit's cuda.h where there is one."""
     toolkit = [f"-I{folder}" for folder in (Path("/usr/local/cuda/include"),) if (folder / "cuda.h").exists()]
     flags = ["-std=c++17", "-O2", "-fno-math-errno", "-shared", "-fPIC", "-Wall", "-Wno-unknown-pragmas"]
-    source = [f"-I{HERE}", f"-I{KERNELS.parent}", str(HERE / "emulated_driver.cpp"), *more]
+    source = [f"-I{HERE}", *(f"-I{folder}" for folder in KERNELS), str(HERE / "emulated_driver.cpp"), *more]
     subprocess.run([COMPILER, *flags, *toolkit, *source, "-o", str(path)], check=True, capture_output=True, text=True)
     return path
 

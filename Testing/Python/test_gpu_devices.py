@@ -15,6 +15,7 @@ from shapes import centred_affine, view
 from test_projector import OBLIQUE, random_volume
 
 from DeepDRRLogic.cli import main
+from DeepDRRLogic.detector import Detector
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.noise import NoiseModel
 from DeepDRRLogic.projector import devices, make_projector
@@ -23,11 +24,14 @@ from DeepDRRLogic.projector.cuda import libcuda
 from DeepDRRLogic.projector.cuda.gpu import Gpu
 from DeepDRRLogic.projector.cuda.host import CudaProjector
 from DeepDRRLogic.projector.devices import DeviceError, DeviceMemoryError, choose_device
+from DeepDRRLogic.scatter.montecarlo import simulate
 from DeepDRRLogic.simulator import XRaySimulator
+from DeepDRRLogic.spectrum import Spectrum
 from DeepDRRLogic.volume import MaterialVolume
 
 ROOT = Path(__file__).parents[2]
 CAMERA = view(20, 10, size=(24, 18), pitch=1.0)
+SPECTRUM = Spectrum.preset("90kV")
 NO_DEVICE, INVALID_IMAGE = 100, 200
 
 
@@ -246,3 +250,40 @@ def test_an_unknown_device_is_an_error_of_usage(capsys):
         main(["render", "phantom", "--device", "abacus", "--phantom-spacing", "9"])
     assert ended.value.code == 2
     assert re.search(r"'abacus'.*auto, cuda, torch, cpu", capsys.readouterr().err)
+
+
+def scattered(device):
+    return simulate(a_volume(), CAMERA, SPECTRUM, Detector.ideal(), photons=400, tally=2, device=device)
+
+
+def test_photons_are_followed_on_the_gpu_where_there_is_one(a_gpu, caplog):
+    found = scattered("auto")
+    assert not np.array_equal(found.sums, scattered("cpu").sums)
+    assert np.array_equal(found.sums, scattered("cuda").sums) and not warnings_of(caplog)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [({"cuInit": NO_DEVICE}, "driver cannot be used"), ({"total_bytes": 40_000}, "GB needed"),
+     ({"cuLaunchKernel": ILLEGAL_ADDRESS}, "gave up")],
+)  # fmt: skip
+def test_where_the_gpu_cannot_the_cpu_follows_photons_with_one_warning(a_gpu, caplog, settings, reason):
+    if "cuInit" not in settings:
+        Gpu.primary()
+    with told(**settings):
+        found, again = scattered("cuda"), scattered("cuda")
+    assert len(warnings_of(caplog)) == 1 and re.search(reason, warnings_of(caplog)[0])
+    assert np.array_equal(found.sums, again.sums) and np.array_equal(found.sums, scattered("cpu").sums)
+
+
+def test_a_gpu_that_loses_energy_is_not_believed(a_gpu, caplog, monkeypatch):
+    monkeypatch.setattr("DeepDRRLogic.scatter.cuda.host.MOST_LOST", -1.0)
+    assert np.array_equal(scattered("auto").sums, scattered("cpu").sums)
+    assert "keV of photon energy, and is not trusted" in warnings_of(caplog)[0]
+
+
+def test_without_a_gpu_photons_are_followed_on_the_cpu_and_nothing_is_said(no_gpu, caplog):
+    assert np.array_equal(scattered("auto").sums, scattered("cpu").sums)
+    assert not warnings_of(caplog)
+    with pytest.raises(ValueError, match=r"'torch': choose auto, cpu, cuda"):
+        scattered("torch")

@@ -45,6 +45,8 @@ def test_pycuda_drives_the_emulation_as_it_would_a_gpu(tmp_path):
         from DeepDRRLogic.projector.cpu import CpuProjector
         from DeepDRRLogic.projector.cuda.gpu import Gpu
         from DeepDRRLogic.projector.cuda.host import CudaProjector
+        from DeepDRRLogic.scatter import running
+        from DeepDRRLogic.scatter.montecarlo import simulate
         from DeepDRRLogic.spectrum import Spectrum
         gpu = Gpu.primary()
         assert gpu.driver is pycuda.driver, gpu.driver
@@ -53,6 +55,9 @@ def test_pycuda_drives_the_emulation_as_it_would_a_gpu(tmp_path):
         ideal = Detector.ideal()
         image = projector.form(camera, Spectrum.preset("90kV"), ideal, NoiseModel.of(ideal), 5e4, 1)
         cpu = CpuProjector(volume).project(camera).sum(axis=0)
+        running.run_on_cpu = None
+        scattered = simulate(volume, camera, Spectrum.preset("90kV"), ideal, photons=4000, tally=2, voxel_mm=None)
+        assert (scattered.median_uncertainty() < 0.3) and (scattered.signal() > 0.0).all()
         print(np.linalg.norm(image.area_densities.sum(axis=0) - cpu) / np.linalg.norm(cpu), image.signal.std() > 0)
     """
     done = run_python(
@@ -74,35 +79,56 @@ def build_ptx(monkeypatch):
     return build_ptx
 
 
-def test_the_shipped_ptx_was_made_of_this_source(build_ptx):
-    text = build_ptx.PTX.read_text(encoding="ascii")
-    assert text.startswith(build_ptx.source_line()), "run Testing/Tools/build_ptx.py"
+SOURCES = ("kernels.cu", "transport.cu")
+
+
+def ptx_of(build_ptx, name):
+    source = next(source for source in build_ptx.SOURCES if source.name == name)
+    return source, source.with_suffix(".ptx").read_text(encoding="ascii")
+
+
+def test_every_source_is_looked_at(build_ptx):
+    assert {source.name for source in build_ptx.SOURCES} == set(SOURCES)
+    assert {source for source in build_ptx.SOURCES} == set((ROOT / "DeepDRRLogic").rglob("*.cu"))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_shipped_ptx_was_made_of_this_source(build_ptx, name):
+    source, text = ptx_of(build_ptx, name)
+    assert text.startswith(build_ptx.source_line(source)), "run Testing/Tools/build_ptx.py"
     assert f".version {build_ptx.PTX_VERSION}" in text and ".target sm_75" in text
 
 
-def test_the_shipped_ptx_has_the_kernels_and_parameters_of_the_source(build_ptx):
+def test_what_a_source_includes_belongs_to_it(build_ptx):
+    parts = [part for source in build_ptx.SOURCES for part in build_ptx.parts_of(source)]
+    assert set(parts) == {path for path in (ROOT / "DeepDRRLogic").rglob("*.cu*")}
+
+
+@pytest.mark.parametrize(("name", "kernels"), [("kernels.cu", 10), ("transport.cu", 2)])
+def test_the_shipped_ptx_has_the_kernels_and_parameters_of_the_source(build_ptx, name, kernels):
+    source, text = ptx_of(build_ptx, name)
+    entries = dict(re.findall(r"\.entry (\w+)\(([^)]*)\)", text))
+    assert len(entries) == kernels
     with emulation():
         gpu = emulated_gpu()
-        text = build_ptx.PTX.read_text(encoding="ascii")
-        entries = dict(re.findall(r"\.entry (\w+)\(([^)]*)\)", text))
-        assert len(entries) == 10
-        for name, parameters in entries.items():
+        for kernel, parameters in entries.items():
             with gpu.active():
-                function = gpu._module.get_function(name)
+                function = gpu.function(kernel, source.with_suffix(".ptx"))
             sizes = (ctypes.c_int * 32)()
             count = library().emulated_parameters(function._handle, sizes)
-            bits = [int(size) for size in re.findall(r"\.param \.[a-z](\d+)", parameters)]
-            assert [8 * size for size in sizes[:count]] == bits, name
+            found = re.findall(r"\.param (?:\.align 8 )?\.[a-z](\d+) \w+(?:\[(\d+)\])?", parameters)
+            assert [8 * size for size in sizes[:count]] == [int(bits) * int(times or 1) for bits, times in found]
 
 
-def test_nvcc_makes_the_same_ptx_and_ptxas_takes_it(build_ptx):
+@pytest.mark.parametrize("name", SOURCES)
+def test_nvcc_makes_the_same_ptx_and_ptxas_takes_it(build_ptx, name):
     if shutil.which("nvcc") is None:
         pytest.skip("nvcc is not installed: the PTX cannot be made anew")
-    shipped = build_ptx.PTX.read_text(encoding="ascii")
+    source, shipped = ptx_of(build_ptx, name)
     if build_ptx.compiler_line() not in shipped:
-        build_ptx.build()
+        build_ptx.build(source)
         pytest.skip(f"the PTX was made by another nvcc ({build_ptx.compiler_line().strip()}): it compiles here, too")
-    assert build_ptx.build() == shipped
+    assert build_ptx.build(source) == shipped
 
 
 def test_sources_and_ptx_are_in_the_package(tmp_path):
@@ -112,4 +138,4 @@ def test_sources_and_ptx_are_in_the_package(tmp_path):
     patterns = settings["tool"]["setuptools"]["package-data"]["DeepDRRLogic"]
     shipped = {path for pattern in patterns for path in package.glob(pattern) if path.is_file()}
     wanted = {path for path in package.rglob("*") if path.suffix in (".cu", ".cuh", ".ptx")}
-    assert len(wanted) == 5 and wanted <= shipped
+    assert len(wanted) == 12 and wanted <= shipped

@@ -1,4 +1,4 @@
-"""Makes kernels.ptx of kernels.cu with nvcc: `python Testing/Tools/build_ptx.py` (`--check` compares only).
+"""Makes the PTX files of their CUDA sources with nvcc: `python Testing/Tools/build_ptx.py` (`--check` compares only).
 
 The PTX is for compute capability 7.5; the driver translates it for any newer GPU. Its first lines name the source and
 the nvcc that it was made of. The PTX version is set to the oldest one that knows this capability and has all that we
@@ -16,8 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[2] / "DeepDRRLogic" / "projector" / "cuda"
-SOURCE, PTX = FOLDER / "kernels.cu", FOLDER / "kernels.ptx"
+LOGIC = Path(__file__).parents[2] / "DeepDRRLogic"
+SOURCES = (LOGIC / "projector" / "cuda" / "kernels.cu", LOGIC / "scatter" / "cuda" / "transport.cu")
 ARCHITECTURE = "75"
 PTX_VERSION = "6.3"
 """The first with sm_75; drivers from 418 (2019) on."""
@@ -25,12 +25,20 @@ PTX_VERSION = "6.3"
 CHECKED_ON = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 
-def source_line() -> str:
-    """What kernels.ptx begins with: a digest of kernels.cu and what it includes, line ends being of no account."""
+def parts_of(source: Path) -> list[Path]:
+    """A source and what it includes of ours, each once, in the order in which the compiler comes to it."""
+    parts = [source]
+    for name in re.findall(r'^#include "(.*)"', source.read_text(encoding="utf-8"), flags=re.M):
+        parts += [part for part in parts_of((source.parent / name).resolve()) if part not in parts]
+    return parts
+
+
+def source_line(source: Path) -> str:
+    """What its PTX begins with: a digest of a source and what it includes, line ends being of no account."""
     digest = hashlib.sha256()
-    for path in (SOURCE, *sorted(FOLDER.glob("*.cuh"))):
+    for path in parts_of(source):
         digest.update(path.name.encode() + path.read_bytes().replace(b"\r\n", b"\n"))
-    return f"// kernels.cu sha256 {digest.hexdigest()}\n"
+    return f"// {source.name} sha256 {digest.hexdigest()}\n"
 
 
 def compiler_line() -> str:
@@ -39,17 +47,19 @@ def compiler_line() -> str:
     return f"// nvcc {found[2] if found else 'unknown'}\n"
 
 
-def build() -> str:
-    """kernels.ptx as it should be; RuntimeError without nvcc, or where ptxas refuses it."""
+def build(source: Path) -> str:
+    """The PTX of a source as it should be; RuntimeError without nvcc, or where ptxas refuses it."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernels.ptx"
-        _run([_nvcc(), "-ptx", "-O3", f"-arch=compute_{ARCHITECTURE}", str(SOURCE), "-o", str(path)])
+        path = Path(folder) / source.with_suffix(".ptx").name
+        _run([_nvcc(), "-ptx", "-O3", f"-arch=compute_{ARCHITECTURE}", str(source), "-o", str(path)])
         text = re.sub(r"^\.version .*$", f".version {PTX_VERSION}", path.read_text(encoding="ascii"), flags=re.M)
+        # A hint about loads that PTX knows from version 8.3 on only.
+        text = re.sub(r'^\s*\.pragma "used_bytes_mask.*\n', "", text, flags=re.M)
         # The compiler's own lines name its build, not its release.
-        text = source_line() + compiler_line() + re.sub(r"\A(//.*\n)+", "", text)
+        text = source_line(source) + compiler_line() + re.sub(r"\A(//.*\n)+", "", text)
         path.write_text(text, encoding="ascii")
         for architecture, _ in assemble(path):
-            print(f"ptxas accepts it for {architecture}.")
+            print(f"ptxas accepts {path.name} for {architecture}.")
     return text
 
 
@@ -81,14 +91,20 @@ def _run(command: list[str]) -> str:
 def main() -> int:
     """Exit status 1 where --check finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with the shipped file, write nothing")
-    if parser.parse_args().check:
-        same = PTX.read_text(encoding="ascii") == build()
-        print("kernels.ptx is what nvcc makes of kernels.cu." if same else "kernels.ptx differs: build it anew.")
-        return 0 if same else 1
-    PTX.write_text(build(), encoding="ascii", newline="\n")
-    print(f"{PTX}: {PTX.stat().st_size} bytes")
-    return 0
+    parser.add_argument("--check", action="store_true", help="compare with the shipped files, write nothing")
+    check = parser.parse_args().check
+    differing = 0
+    for source in SOURCES:
+        ptx = source.with_suffix(".ptx")
+        if not check:
+            ptx.write_text(build(source), encoding="ascii", newline="\n")
+            print(f"{ptx}: {ptx.stat().st_size} bytes")
+        elif ptx.read_text(encoding="ascii") == build(source):
+            print(f"{ptx.name} is what nvcc makes of {source.name}.")
+        else:
+            print(f"{ptx.name} differs: build it anew.")
+            differing += 1
+    return 1 if differing else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from .textures import Texture
 
 _logger = logging.getLogger(__name__)
 
+KERNELS = resources.files(__package__).joinpath("kernels.ptx")
+
 LEAST_CAPABILITY = (7, 5)
 """Turing: what kernels.ptx is made for. The driver translates it for anything newer."""
 
@@ -28,7 +31,7 @@ MOST_SPARE_BYTES = 512 * 2**20
 
 
 class Gpu:
-    """One GPU with our kernels loaded.
+    """One GPU with our kernels.
 
     `driver` is the module pycuda.driver, or libcuda.Driver. Raises DeviceError for a GPU that is missing, too old or
     without a usable driver. Once it has failed for another reason than memory it is `lost`: it is not asked again.
@@ -48,9 +51,10 @@ class Gpu:
             self.context = self.device.retain_primary_context()
         except (driver.Error, CudaError) as error:
             raise DeviceError(f"the NVIDIA driver cannot be used ({error})") from error
+        self._modules: dict[Traversable, Any] = {}
+        self._functions: dict[tuple[Traversable, str], Any] = {}
         with self.active():
-            self._module = driver.module_from_buffer(resources.files(__package__).joinpath("kernels.ptx").read_bytes())
-            self._functions: dict[str, Any] = {}
+            self._module(KERNELS)
 
     @staticmethod
     @functools.cache
@@ -123,12 +127,23 @@ class Gpu:
         if sum(size * len(kept) for size, kept in list(self._spare.items())) + nbytes <= MOST_SPARE_BYTES:
             self._spare.setdefault(nbytes, []).append(memory)
 
-    def launch(self, kernel: str, threads: tuple[int, ...], block: tuple[int, int, int], *args: Any) -> None:
-        """Run a kernel over `threads` (x, y, z), rounded up to whole blocks. Call it while active."""
-        if kernel not in self._functions:
-            self._functions[kernel] = self._module.get_function(kernel)
+    def launch(
+        self, kernel: str, threads: tuple[int, ...], block: tuple[int, int, int], *args: Any, ptx: Traversable = KERNELS
+    ) -> None:
+        """Run a kernel of a PTX file over `threads` (x, y, z), rounded up to whole blocks. Call it while active."""
         grid = tuple(-(-count // size) for count, size in zip(threads, block, strict=True))
-        self._functions[kernel](*args, block=block, grid=grid)
+        self.function(kernel, ptx)(*args, block=block, grid=grid)
+
+    def function(self, kernel: str, ptx: Traversable = KERNELS) -> Any:
+        """A kernel of a PTX file, which the driver translates when it is first asked for. Call it while active."""
+        if (ptx, kernel) not in self._functions:
+            self._functions[ptx, kernel] = self._module(ptx).get_function(kernel)
+        return self._functions[ptx, kernel]
+
+    def _module(self, ptx: Traversable) -> Any:
+        if ptx not in self._modules:
+            self._modules[ptx] = self.driver.module_from_buffer(ptx.read_bytes())
+        return self._modules[ptx]
 
     def upload(self, values: npt.NDArray[Any]) -> DeviceArray:
         """A copy on the GPU. Call it while active."""
@@ -136,9 +151,9 @@ class Gpu:
         self.driver.memcpy_htod(int(array.pointer), np.ascontiguousarray(values))
         return array
 
-    def zeros(self, shape: tuple[int, ...]) -> DeviceArray:
-        """An array of float32 zeros. Call it while active."""
-        array = DeviceArray(self, shape)
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> DeviceArray:
+        """An array of zeros. Call it while active."""
+        array = DeviceArray(self, shape, dtype)
         call("cuMemsetD8_v2", ctypes.c_uint64(int(array.pointer)), ctypes.c_ubyte(0), ctypes.c_size_t(array.nbytes))
         return array
 

@@ -22,6 +22,11 @@ static Index blockIdx, blockDim, threadIdx;
 
 static inline float cospif(float x) { return (float)std::cos(3.14159265358979323846 * x); }
 static inline float sinpif(float x) { return (float)std::sin(3.14159265358979323846 * x); }
+static inline double atomicAdd(double *to, double value) {
+    const double before = *to;
+    *to += value;
+    return before;
+}
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)(((uint64_t)a * b) >> 32); }
 
 typedef unsigned long long cudaTextureObject_t;

@@ -1,11 +1,16 @@
 // The CUDA driver's library without a GPU: as many of its functions as we call, and the kernels as C++.
 #include <chrono>
+#include <list>
 
 #include "cuda_shim.hpp"
 
 #include "kernels.cu"
 
+#include "transport.cu"
+
 #include "emulated_memory.hpp"
+
+#include "scatter_entrances.hpp"
 
 struct CUevent_st {
     double milliseconds;
@@ -14,10 +19,14 @@ struct CUevent_st {
 static const EmulatedKernel KERNELS[] = {
     EMULATED(project_4), EMULATED(project_8), EMULATED(project_16),   EMULATED(expose_4), EMULATED(expose_8),
     EMULATED(expose_16), EMULATED(finish),    EMULATED(quantum_noise), EMULATED(readout_noise), EMULATED(add_scatter),
+    EMULATED(follow),    EMULATED(transmissions),
 };
 
 static int capability = 90, devices = 1;
-static std::string ptx;
+
+struct CUmod_st {
+    std::string ptx;
+};
 
 // The tests' own entrances
 
@@ -149,8 +158,8 @@ EXPORTED(cuCtxSynchronize)() {
 
 EXPORTED(cuModuleLoadDataEx)(CUmodule *module, const void *image, unsigned, CUjit_option *, void **) {
     ENTER(true);
-    ptx = static_cast<const char *>(image);
-    *module = reinterpret_cast<CUmodule>(&ptx);
+    static std::list<CUmod_st> modules;
+    *module = &modules.emplace_back(CUmod_st{static_cast<const char *>(image)});
     return CUDA_SUCCESS;
 }
 
@@ -161,9 +170,9 @@ EXPORTED(cuModuleLoadData)(CUmodule *module, const void *image) {
 
 EXPORTED(cuModuleUnload)(CUmodule) { return CUDA_SUCCESS; }
 
-EXPORTED(cuModuleGetFunction)(CUfunction *function, CUmodule, const char *name) {
+EXPORTED(cuModuleGetFunction)(CUfunction *function, CUmodule module, const char *name) {
     ENTER(true);
-    if (ptx.find(".entry " + std::string(name) + "(") == std::string::npos) return CUDA_ERROR_NOT_FOUND;
+    if (module->ptx.find(".entry " + std::string(name) + "(") == std::string::npos) return CUDA_ERROR_NOT_FOUND;
     for (const EmulatedKernel &kernel : KERNELS)
         if (std::string(kernel.name) == name) {
             *function = reinterpret_cast<CUfunction>(const_cast<EmulatedKernel *>(&kernel));
