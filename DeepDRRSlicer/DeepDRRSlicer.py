@@ -95,6 +95,7 @@ class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneRenewed)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneRenewed)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        self.addObserver(scene, scene.EndUndoEvent, self.onSceneUndone)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -121,6 +122,9 @@ class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onNodeRemoved(self, caller, event):
         if self.panel.parameters is not None and not slicer.mrmlScene.IsClosing():
             self.panel.update()
+
+    def onSceneUndone(self, caller, event):
+        self.panel.undone()
 
     def initializeParameterNode(self):
         """Takes the scene's choices up, with the CT at hand where none was chosen yet."""

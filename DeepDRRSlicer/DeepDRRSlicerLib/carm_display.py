@@ -45,6 +45,21 @@ def update_pose(carm: CArmNodes) -> None:
             set_parent_from_node(node, matrices[group])
 
 
+def bring_back(scene: Any) -> None:
+    """After the scene's Undo, which knows the joints alone: models for C-arms that came back, none for those gone."""
+    carms = [carm for carm in CArmNodes.all(scene) if carm.is_valid()]
+    in_use = {node.GetID() for carm in carms for node in (*_parts(carm), *_groups(carm).values())}
+    for class_name, attribute in (("vtkMRMLModelNode", PART), ("vtkMRMLLinearTransformNode", GROUP)):
+        for node in slicer.util.getNodesByClass(class_name, scene):
+            if node.GetAttribute(attribute) is not None and node.GetID() not in in_use:
+                if node.GetDisplayNode() is not None:
+                    scene.RemoveNode(node.GetDisplayNode())
+                scene.RemoveNode(node)
+    for carm in carms:
+        carm.root.RemoveAttribute(SHAPE)  # it came back too, and would claim parts that did not
+        update_model(carm)
+
+
 def setup_handles(carm: CArmNodes, view_node_ids: Sequence[str] = ()) -> None:
     """One handle per joint: arrows on the whole arm and its lift, a ring on each turning joint.
 

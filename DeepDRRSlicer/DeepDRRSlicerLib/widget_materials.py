@@ -182,7 +182,8 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._set(segment.segment_id, density_g_cm3=density)
 
     def _set(self, segment_id: str, **values: Any) -> None:
-        with self._panel.attempt(undoable=True):
+        # No state is saved for the scene's Undo: MRML would copy every voxel of the segmentation to take back a word.
+        with self._panel.attempt():
             material_nodes.set_material(self._panel.parameters.segmentation, segment_id, **values)
         self._refill()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import qt
 import slicer
 
-from . import dependencies
+from . import carm_display, dependencies
 from .carm_nodes import CArmNodes
 from .xray_view import XRayView
 
 _ERROR_STYLE = "background: #fdecea; color: #8a1f17; border-radius: 3px; padding: 5px"
+_ONE_EDIT_S = 1.0
+"""What follows sooner on a change of the same value belongs to it: a slider on its way, a number digit by digit."""
 _NOTE_STYLE = "background: #e8f1fb; color: #1d4f80; border-radius: 3px; padding: 5px"
 
 
@@ -36,6 +39,7 @@ class Panel:
         self.sections: list[Any] = []
         self._updating = False
         self._dependencies_known = False
+        self._edit, self._edited_at = "", 0.0
         self.say("")
 
     @property
@@ -62,11 +66,16 @@ class Panel:
         label.visible = bool(text)
 
     @contextmanager
-    def attempt(self, *, undoable: bool = False, busy: bool = False) -> Iterator[None]:
-        """Runs what the user asked for; what can not be done is said in the panel, in words and without a dialog."""
+    def attempt(self, *, undoable: bool = False, edit: str = "", busy: bool = False) -> Iterator[None]:
+        """Runs what the user asked for; what can not be done is said in the panel, in words and without a dialog.
+
+        undoable: the scene's Undo comes back to before it. edit: the same for changes of the value of that name, but
+        once for all that belong to one edit.
+        """
         self.say("")
-        if undoable:
+        if undoable or (edit and self._begins_edit(edit)):
             slicer.mrmlScene.SaveStateForUndo()
+        self._edit, self._edited_at = edit, time.monotonic()
         if busy:
             slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
         try:
@@ -76,6 +85,21 @@ class Panel:
         finally:
             if busy:
                 slicer.app.restoreOverrideCursor()
+        self.update()
+
+    def _begins_edit(self, name: str) -> bool:
+        return name != self._edit or time.monotonic() - self._edited_at > _ONE_EDIT_S
+
+    def undone(self) -> None:
+        """The scene went back: what is edited next is an edit of its own."""
+        self._edit = ""
+        if self.parameters is None:
+            return
+        carm_display.bring_back(self.logic.scene)
+        arms = self.logic.carms()
+        if self.carm is None and arms:
+            self.parameters.carm = arms[-1].root
+            carm_display.set_handles_shown(arms[-1], True)
         self.update()
 
     def need_simulator(self, *, network: bool = False) -> None:
