@@ -56,6 +56,7 @@ def bring_back(scene: Any) -> None:
                     scene.RemoveNode(node.GetDisplayNode())
                 scene.RemoveNode(node)
     for carm in carms:
+        carm.chain()
         carm.root.RemoveAttribute(SHAPE)  # it came back too, and would claim parts that did not
         update_model(carm)
 
@@ -105,6 +106,12 @@ def set_handles_shown(carm: CArmNodes, shown: bool) -> None:
 def are_handles_shown(carm: CArmNodes) -> bool:
     """Whether any handle can be taken hold of."""
     return any(display.GetEditorVisibility() and display.GetEditorVisibility3D() for display in handle_displays(carm))
+
+
+def is_handle_held(node: Any) -> bool:
+    """Whether the mouse is on the handle of a joint."""
+    display = node.GetDisplayNode()
+    return display is not None and display.GetActiveInteractionType() > 0
 
 
 def set_parts_shown(carm: CArmNodes, shown: bool, *, beam: bool) -> None:

@@ -30,6 +30,7 @@ class LiveSection:
             on_frame=self._framed,
             on_carm=self._moved,
             on_error=self._failed,
+            on_drag=self._dragged,
         )
         panel.xray_view = self._view
         panel.shoot = self.shoot
@@ -103,6 +104,9 @@ class LiveSection:
         at_work = self._panel.carm
         if at_work is not None and carm.root is at_work.root:
             self._panel.aim.show()
+
+    def _dragged(self, joint: str, before: dict[Any, Any]) -> None:
+        self._panel.edits.began(self._panel.logic.scene, f"handle {joint}", before)
 
     def _failed(self, error: Any) -> None:
         self._panel.say(str(error), is_error=True)

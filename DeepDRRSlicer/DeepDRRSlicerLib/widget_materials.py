@@ -95,6 +95,8 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._show_progress(False)
         with self._panel.attempt(busy=True):
             volume, segmentation = self._target
+            if segmentation is not None:
+                self._save_segments()
             self._panel.parameters.segmentation = self._panel.logic.finishSegmentation(job, volume, segmentation)
 
     def _cancel(self, _checked: bool = False) -> None:
@@ -182,8 +184,8 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._set(segment.segment_id, density_g_cm3=density)
 
     def _set(self, segment_id: str, **values: Any) -> None:
-        # No state is saved for the scene's Undo: MRML would copy every voxel of the segmentation to take back a word.
         with self._panel.attempt():
+            self._save_segments()
             material_nodes.set_material(self._panel.parameters.segmentation, segment_id, **values)
         self._refill()
 
@@ -202,8 +204,12 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._fill_table()
 
     def _open_editor(self, opened: bool) -> None:
+        if opened:
+            self._make_editor()
+
+    def _make_editor(self) -> None:
         """The editor is large and slow to make: it is made when it is first wanted."""
-        if not opened or self._editor is not None:
+        if self._editor is not None:
             return
         self._editor = slicer.qMRMLSegmentEditorWidget()
         self._editor.setMRMLScene(slicer.mrmlScene)
@@ -213,6 +219,14 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._editor.maximumNumberOfUndoStates = 10
         self._panel.ui.editGroup.layout().addWidget(self._editor)
         self._connect_editor()
+
+    def _save_segments(self) -> None:
+        """For the Segment Editor's own Undo, which knows materials and keeps voxels that stay only once.
+
+        The scene's Undo would copy all of them each time.
+        """
+        self._make_editor()
+        self._editor.saveStateForUndo()
 
     def _connect_editor(self) -> None:
         editor, parameters = self._editor, self._panel.parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,11 +11,10 @@ import slicer
 
 from . import carm_display, dependencies
 from .carm_nodes import CArmNodes
+from .undoing import Edits
 from .xray_view import XRayView
 
 _ERROR_STYLE = "background: #fdecea; color: #8a1f17; border-radius: 3px; padding: 5px"
-_ONE_EDIT_S = 1.0
-"""What follows sooner on a change of the same value belongs to it: a slider on its way, a number digit by digit."""
 _NOTE_STYLE = "background: #e8f1fb; color: #1d4f80; border-radius: 3px; padding: 5px"
 
 
@@ -39,7 +37,7 @@ class Panel:
         self.sections: list[Any] = []
         self._updating = False
         self._dependencies_known = False
-        self._edit, self._edited_at = "", 0.0
+        self.edits = Edits()
         self.say("")
 
     @property
@@ -73,9 +71,10 @@ class Panel:
         once for all that belong to one edit.
         """
         self.say("")
-        if undoable or (edit and self._begins_edit(edit)):
-            slicer.mrmlScene.SaveStateForUndo()
-        self._edit, self._edited_at = edit, time.monotonic()
+        if undoable or edit:
+            self.edits.begin(self.logic.scene, edit)
+        else:
+            self.edits.end()
         if busy:
             slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
         try:
@@ -87,12 +86,9 @@ class Panel:
                 slicer.app.restoreOverrideCursor()
         self.update()
 
-    def _begins_edit(self, name: str) -> bool:
-        return name != self._edit or time.monotonic() - self._edited_at > _ONE_EDIT_S
-
     def undone(self) -> None:
-        """The scene went back: what is edited next is an edit of its own."""
-        self._edit = ""
+        """The scene went back, or forth again: show the C-arms that there are now."""
+        self.edits.end()
         if self.parameters is None:
             return
         carm_display.bring_back(self.logic.scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
+from bench import paint
 from slicerhost import mouse
 
 from DeepDRRSlicerLib import carm_display, material_nodes
@@ -37,6 +38,10 @@ def shown_angles(bench):
 def model_parts():
     nodes = slicer.util.getNodesByClass("vtkMRMLModelNode")
     return [node for node in nodes if node.GetAttribute(carm_display.PART) is not None]
+
+
+def editor(bench):
+    return bench.ui.editGroup.findChild(slicer.qMRMLSegmentEditorWidget)
 
 
 def test_a_typed_angle_is_one_undo_and_image_and_panel_go_back(aimed, undo):
@@ -121,15 +126,102 @@ def test_an_added_carm_is_undone_with_all_its_parts(aimed, undo):
     assert aimed.carm is not None, "the panel goes on with the one that is left"
 
 
-def test_a_material_saves_no_state_that_would_undo_nothing(aimed, undo):
-    """MRML does not undo segmentations (each state would copy all voxels): the angle before is what Undo takes back."""
-    mouse.type_number(aimed.ui.primarySlider, 25)
-    box = aimed.ui.materialTable.cellWidget(1, 1)
-    aimed.show(box)
-    name = material_nodes.material_choices()[0][1]
-    mouse.choose(box, name)
-    changed = material_nodes.segment_materials(aimed.parameters.segmentation)
-    assert slicer.mrmlScene.GetNumberOfUndoLevels() == 1
+def test_a_dragged_handle_is_one_undo_and_redo_drags_it_again(aimed, undo):
+    first = aimed.wait_for_full_quality()
+    position = aimed.handle("secondary")
+    start = position[len(position) // 2]
+    mouse.drag(aimed.three_d, start, (start[0] + 25, start[1] + 40))
+    dragged, node = aimed.angles(), aimed.carm.node("secondary")
+    assert abs(dragged[1]) > 2.0
+    assert slicer.mrmlScene.GetNumberOfUndoLevels() == 1, "a drag of many steps is one edit"
+
     undo()
     assert np.allclose(aimed.angles(), (0, 0, 0), atol=1e-9)
-    assert material_nodes.segment_materials(aimed.parameters.segmentation) == changed
+    assert aimed.ui.secondarySlider.value == 0.0
+    assert np.allclose(aimed.wait_for_full_quality(), first, atol=1e-5)
+    assert slicer.mrmlScene.GetNumberOfRedoLevels() == 1
+
+    slicer.mrmlScene.Redo()
+    mouse.settle()
+    assert np.allclose(aimed.angles(), dragged, atol=1e-9)
+    assert aimed.carm.node("secondary") is node
+    assert aimed.ui.secondarySlider.value == pytest.approx(dragged[1], abs=0.06)
+
+
+def test_a_handle_hovered_over_saves_nothing(aimed, undo):
+    aimed.handle("secondary")
+    assert slicer.mrmlScene.GetNumberOfUndoLevels() == 0
+
+
+def test_redo_of_an_added_and_of_a_removed_carm(aimed, undo):
+    carms, first, one = aimed.logic.carms(), aimed.carm.name, len(model_parts())
+    aimed.press("addCarmButton")
+    two = len(model_parts())
+    undo()
+    slicer.mrmlScene.Redo()
+    mouse.settle()
+    assert len(aimed.logic.carms()) == 2 and len(model_parts()) == two > one
+    assert all(carm.arm().isocenter_ras_mm == carms[0].arm().isocenter_ras_mm for carm in aimed.logic.carms())
+    aimed.press("removeCarmButton")
+    undo()
+    assert len(aimed.logic.carms()) == 2 and len(model_parts()) == two
+    slicer.mrmlScene.Redo()
+    mouse.settle()
+    assert [carm.name for carm in aimed.logic.carms()] != [first], "the one at work was removed"
+    assert len(aimed.logic.carms()) == 1 and len(model_parts()) == two - one
+    mouse.type_number(aimed.ui.primarySlider, 12)
+    assert np.allclose(aimed.angles(), (12, 0, 0), atol=1e-9), "the panel works on with the one that is left"
+
+
+def test_with_undo_off_as_slicer_starts_nothing_is_kept_and_nothing_fails(aimed):
+    scene = slicer.mrmlScene
+    assert not scene.GetUndoFlag()
+    aimed.set_live(True)
+    mouse.type_number(aimed.ui.primarySlider, 25)
+    position = aimed.handle("secondary")
+    start = position[len(position) // 2]
+    mouse.drag(aimed.three_d, start, (start[0] + 25, start[1] + 40))
+    aimed.press("addCarmButton")
+    aimed.press("removeCarmButton")
+    before = aimed.angles()
+    assert scene.GetNumberOfUndoLevels() == 0
+    scene.Undo()
+    mouse.settle()
+    assert aimed.angles() == before and aimed.message == ""
+
+
+def test_a_material_is_undone_by_the_segment_editor_and_the_xray_follows(aimed, undo):
+    first = aimed.wait_for_full_quality()
+    box = aimed.ui.materialTable.cellWidget(2, 1)
+    aimed.show(box)
+    mouse.choose(box, dict(material_nodes.material_choices())["titanium"])
+    assert material_nodes.segment_materials(aimed.parameters.segmentation)[2].material == "titanium"
+    assert np.abs(aimed.wait_for_full_quality() - first).max() > 0.3
+    assert slicer.mrmlScene.GetNumberOfUndoLevels() == 0, "the scene would copy every voxel"
+
+    editor(aimed).undo()
+    mouse.settle()
+    assert material_nodes.segment_materials(aimed.parameters.segmentation)[2].material == "bone"
+    assert aimed.ui.materialTable.cellWidget(2, 1).currentText == dict(material_nodes.material_choices())["bone"]
+    assert np.allclose(aimed.wait_for_full_quality(), first, atol=1e-5)
+    editor(aimed).redo()
+    assert material_nodes.segment_materials(aimed.parameters.segmentation)[2].material == "titanium"
+
+
+def test_corrections_by_hand_that_a_new_segmentation_replaced_come_back(aimed, undo):
+    ct, segmentation = aimed.parameters.ctVolume, aimed.parameters.segmentation
+    bone = segmentation.GetSegmentation().GetNthSegmentID(2)
+    middle = np.zeros(slicer.util.arrayFromVolume(ct).shape, bool)
+    middle[tuple(slice(n // 2 - 3, n // 2 + 3) for n in middle.shape)] = True
+    paint(segmentation, bone, ct, middle)
+    corrected = aimed.wait_for_full_quality()
+    assert aimed.segment() is segmentation
+    bone = segmentation.GetSegmentation().GetSegmentIdBySegmentName("Bone")
+    assert not slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, bone, ct)[middle].any()
+    assert np.abs(aimed.wait_for_full_quality() - corrected).max() > 0.02
+
+    editor(aimed).undo()
+    mouse.settle()
+    bone = segmentation.GetSegmentation().GetSegmentIdBySegmentName("Bone")
+    assert slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, bone, ct)[middle].all()
+    assert np.allclose(aimed.wait_for_full_quality(), corrected, atol=1e-5)
