@@ -193,7 +193,7 @@ class DeepDRRSlicerTest(ScriptedLoadableModuleTest):
 
         logic = DeepDRRSlicerLogic()
         ct = phantom_node(slicer.mrmlScene, "chest", 4.0)
-        segmentation = logic.segment(ct)
+        segmentation = logic.segment(ct, "threshold")
         carm = logic.carm(preset="deepdrr_paper", volumeNode=ct)
         return logic, ct, segmentation, carm
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import carm_display, exposing, xray_nodes
@@ -112,6 +113,9 @@ class LiveSession:
         self._volume, self._segmentation, self._technique = volumeNode, segmentationNode, technique
         self._carms = list(carms)
         self._watch.observe(volumeNode, segmentationNode, self._carms)
+        for carm in self._carms:
+            with suppress(ValueError):  # that the words make no sense is said by the X-ray, which needs them too
+                carm_display.show_collimator(carm, technique.collimator)
         self.request()
 
     def request(self) -> None:

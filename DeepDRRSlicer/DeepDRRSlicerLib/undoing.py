@@ -36,6 +36,10 @@ class Edits:
             scene.SaveStateForUndo()
             _set_all(now)
 
+    def done(self) -> None:
+        """What was begun has been carried out and shown, which may have taken its time."""
+        self._at = self._clock()
+
     def end(self) -> None:
         """What is changed next is another edit."""
         self._name = ""

@@ -85,6 +85,7 @@ class Panel:
             if busy:
                 slicer.app.restoreOverrideCursor()
         self.update()
+        self.edits.done()
 
     def undone(self) -> None:
         """The scene went back, or forth again: show the C-arms that there are now."""
@@ -105,8 +106,10 @@ class Panel:
             if missing:
                 dependencies.install(missing, ask=slicer.util.confirmOkCancelDisplay)
             self._dependencies_known = True
-        if network and dependencies.torch_is_missing():
-            dependencies.install_torch()
+        if network:
+            if dependencies.torch_is_missing():
+                dependencies.install_torch()
+            dependencies.install(dependencies.missing_for_network(), ask=slicer.util.confirmOkCancelDisplay)
 
     def update(self) -> None:
         """Let every section show what there is now."""

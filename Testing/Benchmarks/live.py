@@ -132,6 +132,7 @@ def start(ct: Path | None) -> tuple[Any, Recorder]:
     recorder.watch(section._session, _View)
     with tempfile.TemporaryDirectory() as folder:
         bench.load(ct or write_phantom(slicer.mrmlScene, Path(folder)))
+    bench.parameters.method = "threshold"
     bench.segment()
     bench.set_live(True)
     return bench, recorder

@@ -9,15 +9,17 @@ from bench import paint
 from slicerhost import mouse
 
 from DeepDRRSlicerLib import carm_display, material_nodes
+from DeepDRRSlicerLib.undoing import ONE_EDIT_S, Edits
 
 
 @pytest.fixture
 def undo(aimed):
     """Slicer keeps undo switched off until an application wants it."""
     scene = slicer.mrmlScene
-    before = scene.GetUndoFlag()
+    before, edits, now = scene.GetUndoFlag(), aimed.panel.edits, [100.0]
     scene.SetUndoOn()
     scene.ClearUndoStack()
+    aimed.panel.edits = Edits(clock=lambda: now[0])  # however slow the machine, events follow each other at once
     aimed.set_live(True)
     aimed.wait_for_full_quality()
 
@@ -26,7 +28,9 @@ def undo(aimed):
         scene.Undo()
         mouse.settle()
 
+    undo.now = now
     yield undo
+    aimed.panel.edits = edits
     scene.ClearUndoStack()
     scene.SetUndoFlag(before)
 
@@ -60,6 +64,15 @@ def test_a_typed_angle_is_one_undo_and_image_and_panel_go_back(aimed, undo):
     assert np.allclose(aimed.angles(), (0, 0, 0), atol=1e-9)
     assert shown_angles(aimed) == (0.0, 0.0, 0.0)
     assert np.allclose(aimed.wait_for_full_quality(), first, atol=1e-5)
+
+
+def test_the_same_angle_typed_after_a_pause_is_another_edit(aimed, undo):
+    mouse.type_number(aimed.ui.primarySlider, 25)
+    undo.now[0] += 1.1 * ONE_EDIT_S
+    mouse.type_number(aimed.ui.primarySlider, 30)
+    assert slicer.mrmlScene.GetNumberOfUndoLevels() == 2
+    undo()
+    assert np.allclose(aimed.angles(), (25, 0, 0), atol=1e-9)
 
 
 def test_the_same_angle_typed_again_after_undo_is_an_edit_of_its_own(aimed, undo):
