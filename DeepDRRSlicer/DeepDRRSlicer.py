@@ -95,6 +95,8 @@ class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneRenewed)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneRenewed)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        self.addObserver(scene, scene.EndUndoEvent, self.onSceneUndone)
+        self.addObserver(scene, scene.EndRedoEvent, self.onSceneUndone)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -121,6 +123,9 @@ class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onNodeRemoved(self, caller, event):
         if self.panel.parameters is not None and not slicer.mrmlScene.IsClosing():
             self.panel.update()
+
+    def onSceneUndone(self, caller, event):
+        self.panel.undone()
 
     def initializeParameterNode(self):
         """Takes the scene's choices up, with the CT at hand where none was chosen yet."""
@@ -173,6 +178,7 @@ class DeepDRRSlicerTest(ScriptedLoadableModuleTest):
             self.test_panel_and_transforms_are_one_state,
             self.test_a_saved_scene_takes_the_same_xray,
             self.test_points_and_sweep,
+            self.test_undo_takes_back_what_was_aimed,
         ):
             self.setUp()
             try:
@@ -187,7 +193,7 @@ class DeepDRRSlicerTest(ScriptedLoadableModuleTest):
 
         logic = DeepDRRSlicerLogic()
         ct = phantom_node(slicer.mrmlScene, "chest", 4.0)
-        segmentation = logic.segment(ct)
+        segmentation = logic.segment(ct, "threshold")
         carm = logic.carm(preset="deepdrr_paper", volumeNode=ct)
         return logic, ct, segmentation, carm
 
@@ -258,3 +264,31 @@ class DeepDRRSlicerTest(ScriptedLoadableModuleTest):
         browser = logic.sweep(ct, segmentation, carm, startDeg=-10.0, stopDeg=10.0, frames=3, width=128)
         self.assertEqual(browser.GetNumberOfItems(), 3)
         self.assertAlmostEqual(carm.dicom_angles_deg()[0], 0.0, places=6)
+
+    def test_undo_takes_back_what_was_aimed(self):
+        self.delayDisplay("Aim, undo, redo")
+        widget = slicer.modules.deepdrrslicer.widgetRepresentation().self()
+        _logic, ct, segmentation, carm = self.aim()
+        widget.initializeParameterNode()
+        parameters = widget.panel.parameters
+        parameters.ctVolume, parameters.segmentation, parameters.carm = ct, segmentation, carm.root
+        parameters.live = False
+        scene, wasOn = slicer.mrmlScene, slicer.mrmlScene.GetUndoFlag()
+        scene.SetUndoOn()
+        try:
+            scene.ClearUndoStack()
+            widget.ui.primarySlider.value = 30.0
+            widget.ui.primarySlider.value = 31.0
+            self.assertEqual(scene.GetNumberOfUndoLevels(), 1)
+            scene.Undo()
+            self.assertAlmostEqual(carm.dicom_angles_deg()[0], 0.0, places=6)
+            self.assertAlmostEqual(widget.ui.primarySlider.value, 0.0, places=6)
+            scene.Redo()
+            self.assertAlmostEqual(widget.ui.primarySlider.value, 31.0, places=6)
+            widget.ui.removeCarmButton.click()
+            self.assertIsNone(parameters.carm)
+            scene.Undo()
+            self.assertAlmostEqual(widget.panel.carm.dicom_angles_deg()[0], 31.0, places=6)
+        finally:
+            scene.ClearUndoStack()
+            scene.SetUndoFlag(wasOn)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from DeepDRRLogic.collimator import CircularCollimator, RectangularCollimator
+
 from .carm_stand import STANDS
 
 if TYPE_CHECKING:
     from DeepDRRLogic.carm import CArm
+    from DeepDRRLogic.collimator import Collimator
 
 NO_STAND = "none"
 
@@ -32,8 +35,9 @@ class Dimensions:
     """What the shape of a C-arm depends on, mm: equal dimensions, equal meshes.
 
     detector_offset_mm: middle of the detector off the central ray along x and z of the gantry frame.
-    field_diameter_mm: of an image intensifier, None for a flat panel. stand: a side of the table (STANDS),
-    or "none" for tube and detector alone. Raises ValueError for an unknown stand.
+    field_diameter_mm: of an image intensifier, None for a flat panel. shutters: what a collimator leaves open, in mm
+    along x and z of the gantry frame from the detector's middle. stand: a side of the table (STANDS), or "none" for
+    tube and detector alone. Raises ValueError for an unknown stand.
     """
 
     source_to_detector_mm: float
@@ -43,13 +47,14 @@ class Dimensions:
     field_diameter_mm: float | None = None
     detector_offset_mm: tuple[float, float] = (0.0, 0.0)
     stand: str = "right"
+    shutters: Collimator | None = None
 
     def __post_init__(self) -> None:
         if self.stand not in (*STANDS, NO_STAND):
             raise ValueError(f"There is no stand {self.stand!r}. Choose one of: {', '.join((*STANDS, NO_STAND))}.")
 
     @classmethod
-    def of(cls, arm: CArm, stand: str | None = None) -> Dimensions:
+    def of(cls, arm: CArm, stand: str | None = None, collimator: Collimator | None = None) -> Dimensions:
         """The dimensions of a machine, standing where its kind usually does unless a `stand` is given."""
         if stand is None:
             usual = "right" if arm.source_to_isocenter_mm <= _ARM_REACH_MM else NO_STAND
@@ -64,6 +69,7 @@ class Dimensions:
             field_diameter_mm=arm.field_diameter_mm,
             detector_offset_mm=(side * shift_u + 0.0, -shift_v + 0.0),
             stand=stand,
+            shutters=None if collimator is None else _seen_from_gantry(collimator, arm, side),
         )
 
     @property
@@ -100,3 +106,16 @@ class Dimensions:
     def isocenter_height_mm(self) -> float:
         """Of the isocentre over the floor with the lift at rest, such that the C turns above the chassis."""
         return float(np.maximum(_LOWEST_ISOCENTER_MM, self.arc_radius_mm + _CHASSIS_CLEARANCE_MM))
+
+
+def _seen_from_gantry(collimator: Collimator, arm: CArm, side: float) -> Collimator:
+    """The same opening in mm along x, which runs with u or against it, and z, which runs against v."""
+    pitch = 1.0 if collimator.unit == "mm" else arm.pixel_pitch_mm
+    middle = (0.0, 0.0) if collimator.unit == "mm" else ((arm.width - 1) / 2, (arm.height - 1) / 2)
+    if isinstance(collimator, CircularCollimator):
+        u, v = collimator.center or middle
+        center = (side * (u - middle[0]) * pitch + 0.0, -(v - middle[1]) * pitch + 0.0)
+        return CircularCollimator(collimator.radius * pitch, center, "mm")
+    x0, x1 = sorted(side * (u - middle[0]) * pitch for u in (collimator.u0, collimator.u1))
+    z0, z1 = sorted(-(v - middle[1]) * pitch for v in (collimator.v0, collimator.v1))
+    return RectangularCollimator(x0, z0, x1, z1, "mm")

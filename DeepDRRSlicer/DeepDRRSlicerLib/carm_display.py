@@ -8,6 +8,8 @@ from typing import Any
 import slicer
 from slicer.util import NodeModify
 
+from DeepDRRLogic.collimator import parse_collimator
+
 from . import carm_model
 from .carm_dimensions import Dimensions
 from .carm_nodes import JOINTS, CArmNodes
@@ -16,10 +18,17 @@ from .mrml import in_scene, set_attribute, set_parent_from_node
 PART = "DeepDRR.Part"
 GROUP = "DeepDRR.Group"
 SHAPE = "DeepDRR.Shape"
+COLLIMATOR = "DeepDRR.Collimator"
+_CLEAR = {"detector": 0.15, "detector_face": 0.0, "detector_line": 0.0}
 BEAM_PARTS = ("beam", "beam_edges", "central_ray")
 _GANTRY_GROUP = "orbital"
 
-_TURNS = {"wigwag": (False, True, False), "primary": (False, False, True), "secondary": (True, False, False)}
+_TURNS = {
+    "wigwag": (False, True, False),
+    "primary": (False, False, True),
+    "secondary": (True, False, False),
+    "roll": (False, True, False),
+}
 
 
 def update_model(carm: CArmNodes) -> None:
@@ -37,20 +46,51 @@ def update_model(carm: CArmNodes) -> None:
     update_pose(carm)
 
 
+def show_collimator(carm: CArmNodes, words: str) -> None:
+    """Draw the beam as wide as a collimator leaves it, see `parse_collimator`; "" for the whole detector.
+
+    ValueError, and nothing changes, where the words make no sense or nothing is left open.
+    """
+    if (carm.root.GetAttribute(COLLIMATOR) or "") == words:
+        return
+    if words:
+        parse_collimator(words).field_mask(carm.camera())
+    carm.root.SetAttribute(COLLIMATOR, words)
+    update_model(carm)
+
+
 def update_pose(carm: CArmNodes) -> None:
     """Bring the stand to where the gantry needs it; the gantry itself hangs on the joints."""
-    matrices = carm_model.group_matrices(_dimensions(carm), carm.ras_from_gantry())
+    dimensions = _dimensions(carm)
+    carm.node("roll").SetCenterOfTransformation(0.0, dimensions.detector_y, 0.0)  # where its ring is
+    matrices = carm_model.group_matrices(dimensions, carm.ras_from_gantry())
     for group, node in _groups(carm).items():
         if group in matrices:
             set_parent_from_node(node, matrices[group])
 
 
+def bring_back(scene: Any) -> None:
+    """After the scene's Undo, which knows the joints alone: models for C-arms that came back, none for those gone."""
+    carms = [carm for carm in CArmNodes.all(scene) if carm.is_valid()]
+    in_use = {node.GetID() for carm in carms for node in (*_parts(carm), *_groups(carm).values())}
+    for class_name, attribute in (("vtkMRMLModelNode", PART), ("vtkMRMLLinearTransformNode", GROUP)):
+        for node in slicer.util.getNodesByClass(class_name, scene):
+            if node.GetAttribute(attribute) is not None and node.GetID() not in in_use:
+                if node.GetDisplayNode() is not None:
+                    scene.RemoveNode(node.GetDisplayNode())
+                scene.RemoveNode(node)
+    for carm in carms:
+        carm.chain()
+        carm.root.RemoveAttribute(SHAPE)  # it came back too, and would claim parts that did not
+        update_model(carm)
+
+
 def setup_handles(carm: CArmNodes, view_node_ids: Sequence[str] = ()) -> None:
     """One handle per joint: arrows on the whole arm and its lift, a ring on each turning joint.
 
-    The roll has none. Rings are grown from the inside out, so that each can be taken hold of.
+    They lie around the isocentre, but for the roll's: the beam passes through it where it meets the detector.
     """
-    for joint in JOINTS[:-1]:
+    for joint in JOINTS:
         node = carm.node(joint)
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
@@ -73,7 +113,7 @@ def setup_handles(carm: CArmNodes, view_node_ids: Sequence[str] = ()) -> None:
 
 def handle_displays(carm: CArmNodes) -> list[Any]:
     """The display nodes of the joints' handles."""
-    found = (carm.node(joint).GetDisplayNode() for joint in JOINTS[:-1])
+    found = (carm.node(joint).GetDisplayNode() for joint in JOINTS)
     return [display for display in found if display is not None]
 
 
@@ -92,11 +132,26 @@ def are_handles_shown(carm: CArmNodes) -> bool:
     return any(display.GetEditorVisibility() and display.GetEditorVisibility3D() for display in handle_displays(carm))
 
 
+def is_handle_held(node: Any) -> bool:
+    """Whether the mouse is on the handle of a joint."""
+    display = node.GetDisplayNode()
+    return display is not None and display.GetActiveInteractionType() > 0
+
+
 def set_parts_shown(carm: CArmNodes, shown: bool, *, beam: bool) -> None:
     """Show or hide the beam with its central ray, or everything else."""
     for node in _parts(carm):
         if (node.GetAttribute(PART) in BEAM_PARTS) == beam and node.GetDisplayNode() is not None:
             node.GetDisplayNode().SetVisibility(shown)
+
+
+def set_detector_clear(carm: CArmNodes, clear: bool) -> None:
+    """Make the detector as glass, so that the X-ray on it is seen from behind too; else as it was."""
+    for node in _parts(carm):
+        display = node.GetDisplayNode()
+        part = node.GetAttribute(PART)
+        if display is not None and part in _CLEAR:
+            display.SetOpacity(_CLEAR[part] if clear else 1.0)
 
 
 def are_parts_shown(carm: CArmNodes, *, beam: bool) -> bool:
@@ -107,7 +162,8 @@ def are_parts_shown(carm: CArmNodes, *, beam: bool) -> bool:
 
 def _dimensions(carm: CArmNodes) -> Dimensions:
     arm = carm.arm().at(name=carm.preset or carm.name)
-    return Dimensions.of(arm, stand=None if carm.stand == "auto" else carm.stand)
+    words = carm.root.GetAttribute(COLLIMATOR)
+    return Dimensions.of(arm, None if carm.stand == "auto" else carm.stand, parse_collimator(words) if words else None)
 
 
 def _parts(carm: CArmNodes) -> list[Any]:

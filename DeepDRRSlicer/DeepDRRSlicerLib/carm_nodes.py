@@ -95,24 +95,28 @@ class CArmNodes:
         cls, scene: Any, name: str = "C-arm", arm: CArm | None = None, preset: str = "mobile_flat_panel"
     ) -> CArmNodes:
         """Add a C-arm: at rest as the preset has it, or in the position of `arm`."""
-        arm = CArm.preset(preset) if arm is None else arm
         nodes: dict[str, Any] = {}
         for joint in JOINTS:
             node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", name + TITLES[joint])
             node.SetUndoEnabled(True)
+            node.SetHideFromEditors(joint != "root")
             nodes[joint] = node
         root = nodes["root"]
         with NodeModify(root):
-            for parent, child in itertools.pairwise(JOINTS):
-                nodes[child].SetAndObserveTransformNodeID(nodes[parent].GetID())
-                nodes[child].SetHideFromEditors(True)
+            for child in JOINTS[1:]:
                 root.SetNodeReferenceID(f"DeepDRR.{child}", nodes[child].GetID())
             root.SetAttribute(PRESET, preset)
             root.SetAttribute(STAND, "auto")
             root.SetAttribute(SETTINGS, "{}")
         found = cls(root)
-        found.set_arm(arm)
+        found.chain()
+        found.set_arm(arm or CArm.preset(preset))
         return found
+
+    def chain(self) -> None:
+        """Hang every joint on the one before; the scene's Redo brings nodes back, but not what hung on what."""
+        for parent, child in itertools.pairwise(JOINTS):
+            self.node(child).SetAndObserveTransformNodeID(self.node(parent).GetID())
 
     @property
     def scene(self) -> Any:

@@ -5,26 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import slicer
 import vtk
 
+from DeepDRRLogic.affine import FloatArray
+
 from . import kinematics
+from .carm_display import is_handle_held
 from .carm_nodes import JOINTS, STATE, CArmNodes
 from .mrml import parent_from_node, set_parent_from_node, world_from_node
+
+OnDrag = Callable[[str, dict[Any, FloatArray]], None]
 
 
 class CArmObserver:
     """Keeps what handles do on the joints' degrees of freedom, and calls `on_change` when the C-arm has changed.
+
+    Where a handle has moved it, on_drag(joint, matrices of all joints before) is called first.
 
     All transforms are observed before any child is told, so `on_change` always sees a C-arm whose joints are straight.
     Straightening sets a transform, which is an event again: while it lasts events are left aside, and a joint that is
     straight is never set.
     """
 
-    def __init__(self, carm: CArmNodes, on_change: Callable[[], None]) -> None:
+    def __init__(self, carm: CArmNodes, on_change: Callable[[], None], on_drag: OnDrag | None = None) -> None:
         self.carm = carm
         self._on_change = on_change
+        self._on_drag = on_drag
         self._busy = False
+        self._before = self._matrices()
         self._state = self._now()
         self._observed: list[tuple[Any, int]] = []
         moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
@@ -44,14 +54,28 @@ class CArmObserver:
             return
         self._busy = True
         try:
+            self._tell_of_drag()
             for joint in JOINTS:
                 node = self.carm.node(joint)
                 set_parent_from_node(node, kinematics.straightened(joint, parent_from_node(node)))
             self.carm.remember_angles()
         finally:
             self._busy = False
+            self._before = self._matrices()
             self._state = self._now()
         self._on_change()
+
+    def _tell_of_drag(self) -> None:
+        if self._on_drag is None:
+            return
+        for joint in JOINTS:
+            node = self.carm.node(joint)
+            if is_handle_held(node) and not np.array_equal(parent_from_node(node), self._before[node]):
+                self._on_drag(joint, self._before)
+                return
+
+    def _matrices(self) -> dict[Any, FloatArray]:
+        return {node: parent_from_node(node) for node in map(self.carm.node, JOINTS)}
 
     def _now(self) -> tuple[Any, ...]:
         """All that makes up the C-arm: one change comes as several events, and only the first finds it new."""

@@ -11,6 +11,7 @@ from typing import Any
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "Resources" / "requirements.txt"
 TORCH = "2.6"
+WEIGHTS = "safetensors>=0.5"
 
 _LINE = re.compile(r"^([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?")
 
@@ -58,6 +59,11 @@ def install(lines: Sequence[str], ask: Callable[[str], bool]) -> None:
 def torch_is_missing() -> bool:
     """Whether the network's library is not there."""
     return find_spec("torch") is None
+
+
+def missing_for_network() -> list[str]:
+    """What the network needs besides PyTorch, if it is not there: the reader of its weights."""
+    return [] if _is_met(WEIGHTS) else [WEIGHTS]
 
 
 def install_torch() -> None:

@@ -13,10 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import carm_display, exposing, xray_nodes
 from .carm_nodes import CArmNodes
+from .carm_observer import OnDrag
 from .mrml import in_scene
 from .observing import SceneWatch
 from .preview_size import PreviewSize
@@ -47,7 +49,8 @@ class LiveSession:
     """Keeps the images of some C-arms up to date with the scene.
 
     on_frame(carm, quality, seconds) is called after each image; on_carm(carm) after each change of a C-arm, live or
-    not; on_error(text) where no image can be made, once per reason. `is_visible` false: nothing is rendered.
+    not; on_error(text) where no image can be made, once per reason; on_drag as in CArmObserver. `is_visible` false:
+    nothing is rendered.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class LiveSession:
         on_frame: Callable[[CArmNodes, Quality, float], None] | None = None,
         on_carm: Callable[[CArmNodes], None] | None = None,
         on_error: Callable[[str], None] | None = None,
+        on_drag: OnDrag | None = None,
     ) -> None:
         self.size = PreviewSize()
         self.last_quality: Quality = ""
@@ -70,7 +74,7 @@ class LiveSession:
         self._on_frame = on_frame or (lambda carm, quality, seconds: None)
         self._on_carm = on_carm or (lambda carm: None)
         self._on_error = on_error or (lambda text: None)
-        self._watch = SceneWatch(self.request, self._carm_changed)
+        self._watch = SceneWatch(self.request, self._carm_changed, on_drag)
         self._volume: Any | None = None
         self._segmentation: Any | None = None
         self._carms: list[CArmNodes] = []
@@ -109,13 +113,16 @@ class LiveSession:
         self._volume, self._segmentation, self._technique = volumeNode, segmentationNode, technique
         self._carms = list(carms)
         self._watch.observe(volumeNode, segmentationNode, self._carms)
+        for carm in self._carms:
+            with suppress(ValueError):  # that the words make no sense is said by the X-ray, which needs them too
+                carm_display.show_collimator(carm, technique.collimator)
         self.request()
 
     def request(self) -> None:
         """Something may have changed: show it, now or as soon as the frame before allows."""
         if self._busy or not self._may_render():
             return
-        if (self._clock() - self._last_end) * 1000.0 >= GAP_MS:
+        if self._is_settled() and (self._clock() - self._last_end) * 1000.0 >= GAP_MS:
             self._frame()
         else:
             self._tick_in(GAP_MS)
@@ -144,9 +151,14 @@ class LiveSession:
     def _may_render(self) -> bool:
         return self._enabled and self._ready() and self._is_visible()
 
+    def _is_settled(self) -> bool:
+        """Not in the middle of the scene's Undo, which brings nodes and their transforms back one by one."""
+        return not self._logic.scene.IsUndoing() and not self._logic.scene.IsRedoing()
+
     def _carm_changed(self, carm: CArmNodes) -> None:
-        carm_display.update_model(carm)
-        self._on_carm(carm)
+        if self._is_settled():
+            carm_display.update_model(carm)
+            self._on_carm(carm)
         self.request()
 
     def _key(self, carm: CArmNodes) -> Hashable:

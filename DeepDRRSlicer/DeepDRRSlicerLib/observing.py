@@ -9,7 +9,7 @@ import slicer
 import vtk
 
 from .carm_nodes import CArmNodes
-from .carm_observer import CArmObserver
+from .carm_observer import CArmObserver, OnDrag
 
 _SEGMENT_EVENTS = (
     "SourceRepresentationModified",
@@ -24,9 +24,12 @@ _SEGMENT_EVENTS = (
 class SceneWatch:
     """Watches one CT, one segmentation and some C-arms, and says when anything about them has changed."""
 
-    def __init__(self, on_change: Callable[[], None], on_carm: Callable[[CArmNodes], None]) -> None:
+    def __init__(
+        self, on_change: Callable[[], None], on_carm: Callable[[CArmNodes], None], on_drag: OnDrag | None = None
+    ) -> None:
         self._on_change = on_change
         self._on_carm = on_carm
+        self._on_drag = on_drag
         self._watched: tuple[Any, Any] = (None, None)
         self._tags: list[tuple[Any, int]] = []
         self._carms: dict[str, CArmObserver] = {}
@@ -54,7 +57,7 @@ class SceneWatch:
         def changed() -> None:
             self._on_carm(carm)
 
-        self._carms[root_id] = CArmObserver(carm, changed)
+        self._carms[root_id] = CArmObserver(carm, changed, self._on_drag)
 
     def _observe_volume(self, volume: Any) -> None:
         for event in (

@@ -28,8 +28,10 @@ _CHOICES = {
     "device": list(plain.device_choices()),
 }
 _USUAL = {"detector": "ideal", "scatter": NO_SCATTER, "window": "auto", "device": "auto"}
-_METHODS = list(segmentation_methods())
-_USUAL_METHOD = "threshold"
+_USUAL_METHOD = "auto"
+_METHODS = [_USUAL_METHOD, *segmentation_methods()]
+SWEEPS = {"LAO/RAO": "primary", "CRAN/CAUD": "secondary", "Roll": "roll"}
+"""What a sweep turns, as the panel says it, and the joint."""
 
 
 @parameterPack
@@ -69,6 +71,7 @@ class DeepDRRSlicerParameterNode:
     technique: TechniqueParameters
     live: Annotated[bool, Default(True)]
     showPoints: Annotated[bool, Default(False)]
+    sweepJoint: Annotated[str, Choice(list(SWEEPS)), Default("LAO/RAO")]
     sweepStartDeg: Annotated[float, WithinRange(-360, 360), Default(-90)]
     sweepStopDeg: Annotated[float, WithinRange(-360, 360), Default(90)]
     sweepFrames: Annotated[int, WithinRange(2, 721), Default(37)]

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from DeepDRRLogic.carm import CArm
-from DeepDRRLogic.segmentation import segment, segmentation_methods
+from DeepDRRLogic.segmentation import networks_installed, segment, segmentation_methods
 from DeepDRRLogic.volume import MaterialLabels
 
 from . import carm_display, ct_nodes, exporting, exposing, material_nodes, points, sweeps, xray_nodes
@@ -51,18 +51,28 @@ class SceneLogic:
 
     def segmentationMethods(self) -> tuple[str, ...]:
         """The methods that `segment` knows."""
-        return segmentation_methods()
+        return ("auto", *segmentation_methods())
+
+    def methodInUse(self, method: str = "auto", **options: Any) -> str:
+        """What "auto" stands for here: the V-Net, or thresholds where some are given or PyTorch is not installed."""
+        if method != "auto":
+            return method
+        by_thresholds = bool(options.keys() & {"air_max_hu", "bone_min_hu"})
+        return "vnet" if networks_installed() and not by_thresholds else "threshold"
 
     def segment(
-        self, volumeNode: Any, method: str = "threshold", segmentationNode: Any | None = None, **options: Any
+        self, volumeNode: Any, method: str = "auto", segmentationNode: Any | None = None, **options: Any
     ) -> Any:
-        """Split a CT into materials: a segmentation node, new or the one given, with a segment per material."""
+        """Split a CT into materials: a segmentation node, new or the one given, with a segment per material.
+
+        method: "vnet", which takes a minute or so, "threshold", or "auto" for whichever there is (see `methodInUse`).
+        """
         labels = segment(ct_nodes.ct_volume(volumeNode), method, **options)
         return self.applyLabels(labels, volumeNode, segmentationNode)
 
-    def startSegmentation(self, volumeNode: Any, method: str = "threshold", **options: Any) -> SegmentationJob:
+    def startSegmentation(self, volumeNode: Any, method: str = "auto", **options: Any) -> SegmentationJob:
         """The same in a process of its own: poll the job, then hand it to `finishSegmentation`."""
-        return SegmentationJob(ct_nodes.ct_volume(volumeNode), method, options)
+        return SegmentationJob(ct_nodes.ct_volume(volumeNode), self.methodInUse(method, **options), options)
 
     def finishSegmentation(self, job: SegmentationJob, volumeNode: Any, segmentationNode: Any | None = None) -> Any:
         """Put the result of a finished job into the scene; ValueError where it failed or was cancelled."""
@@ -135,6 +145,7 @@ class SceneLogic:
         image = exposing.expose(exposing.prepare(patient, arm.camera(), technique, arm))
         node = self.imageOf(carm) if imageNode is None else imageNode
         self.show(node, image, patient, carm, technique)
+        carm_display.show_collimator(carm, technique.collimator)
         return node
 
     def show(

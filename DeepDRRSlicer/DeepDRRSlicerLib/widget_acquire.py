@@ -10,7 +10,7 @@ import slicer
 from slicer.util import VTKObservationMixin
 
 from . import layout
-from .parameters import technique_of
+from .parameters import SWEEPS, technique_of
 from .widget_panel import Panel
 
 _MARKERS = "DeepDRR.Markers"
@@ -106,6 +106,7 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
                     parameters.segmentation,
                     self._panel.carm,
                     technique_of(parameters),
+                    joint=SWEEPS[parameters.sweepJoint],
                     startDeg=parameters.sweepStartDeg,
                     stopDeg=parameters.sweepStopDeg,
                     frames=parameters.sweepFrames,
@@ -136,6 +137,7 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         ui.sweepProgress.visible = running
         ui.cancelSweepButton.visible = running
         ui.sweepButton.visible = not running
+        ui.sweepJointSelector.visible = not running
         for name in ("ctSection", "materialsSection", "carmSection", "xraySection", "shootButton", "exportButton"):
             getattr(ui, name).enabled = not running
 

@@ -87,27 +87,27 @@ class CArmSection:
 
     def _field_setter(self, name: str) -> Callable[[float], None]:
         def changed(value: float) -> None:
-            self._set(**{_FIELDS[name]: value})
+            self._set(name, **{_FIELDS[name]: value})
 
         return changed
 
     def _pair_setter(self, field: str) -> Callable[[float], None]:
         def changed(_value: float) -> None:
-            self._set(**{field: tuple(getattr(self._panel.ui, name).value for name in _PAIRS[field])})
+            self._set(field, **{field: tuple(getattr(self._panel.ui, name).value for name in _PAIRS[field])})
 
         return changed
 
     def _joint_setter(self, name: str) -> Callable[[float], None]:
         def changed(value: float) -> None:
             if not self._showing and self._panel.carm is not None:
-                with self._panel.attempt():
+                with self._panel.attempt(edit=name):
                     self._panel.carm.set_joint(_JOINTS[name], value)
 
         return changed
 
-    def _set(self, **fields: Any) -> None:
+    def _set(self, edit: str, **fields: Any) -> None:
         if not self._showing and self._panel.carm is not None:
-            with self._panel.attempt():
+            with self._panel.attempt(edit=edit):
                 self._panel.carm.set(**fields)
 
     def show(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import qt
 import slicer
 
-from . import layout
+from . import carm_display, layout
 from .live import LiveSession
 from .parameters import technique_of
 from .widget_panel import Panel
@@ -30,6 +30,7 @@ class LiveSection:
             on_frame=self._framed,
             on_carm=self._moved,
             on_error=self._failed,
+            on_drag=self._dragged,
         )
         panel.xray_view = self._view
         panel.shoot = self.shoot
@@ -39,6 +40,7 @@ class LiveSection:
         parameters = self._panel.parameters
         arms = self._panel.logic.carms()
         self._show_images(arms)
+        self._clear_detectors(arms)
         self._session.enabled = False
         self._session.set_scene(parameters.ctVolume, parameters.segmentation, arms, technique_of(parameters))
         self._session.enabled = parameters.live and parameters.ctVolume is not None
@@ -85,6 +87,13 @@ class LiveSection:
         if self._second_view is not None and second is not self._second_view.image_node:
             self._second_view.show(second)
 
+    def _clear_detectors(self, arms: list[Any]) -> None:
+        """The picture of the C-arm at work lies on its detector, whose back must not hide it."""
+        at_work = self._panel.carm
+        for arm in arms:
+            shown = at_work is not None and arm.root is at_work.root and self._view.on_detector
+            carm_display.set_detector_clear(arm, shown)
+
     def _framed(self, carm: Any, quality: str, seconds: float) -> None:
         at_work = self._panel.carm
         if at_work is None or self._panel.parameters is None:
@@ -104,6 +113,9 @@ class LiveSection:
         if at_work is not None and carm.root is at_work.root:
             self._panel.aim.show()
 
+    def _dragged(self, joint: str, before: dict[Any, Any]) -> None:
+        self._panel.edits.began(self._panel.logic.scene, f"handle {joint}", before)
+
     def _failed(self, error: Any) -> None:
         self._panel.say(str(error), is_error=True)
 
@@ -113,6 +125,7 @@ class LiveSection:
     def _show_on_detector(self, shown: bool) -> None:
         if not self._showing:
             self._view.on_detector = shown
+            self._clear_detectors(self._panel.logic.carms())
 
 
 def _call_later(milliseconds: int, function: Any) -> None:

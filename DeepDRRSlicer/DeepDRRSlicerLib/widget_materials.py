@@ -15,6 +15,9 @@ _POLL_MS = 150
 _FROM_CT = "from CT"
 _COLUMNS = (118, 0, 70)
 _SURFACE = "Closed surface"
+_NO_NETWORK = (
+    "Split by thresholds, which take contrast medium for bone. For the V-Net choose the method vnet: it needs PyTorch."
+)
 
 
 class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
@@ -43,7 +46,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
 
     def update(self) -> None:
         parameters, ui = self._panel.parameters, self._panel.ui
-        by_threshold = parameters.method.startswith("threshold")
+        by_threshold = self._method() == "threshold"
         for name in ("airMaxSlider", "boneMinSlider"):
             getattr(ui, name).visible = by_threshold
             getattr(ui, name + "Label").visible = by_threshold
@@ -70,15 +73,19 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
     def _start(self, _checked: bool = False) -> None:
         parameters = self._panel.parameters
         with self._panel.attempt():
-            by_threshold = parameters.method.startswith("threshold")
-            self._panel.need_simulator(network=not by_threshold)
+            method = self._method()
+            self._panel.need_simulator(network=method == "vnet")
             options = {}
-            if by_threshold:
+            if method == "threshold":
                 options = {"air_max_hu": parameters.airMaxHu, "bone_min_hu": parameters.boneMinHu}
-            self._job = self._panel.logic.startSegmentation(parameters.ctVolume, parameters.method, **options)
+            self._job = self._panel.logic.startSegmentation(parameters.ctVolume, method, **options)
             self._target = (parameters.ctVolume, parameters.segmentation)
+            self._note = _NO_NETWORK if (parameters.method, method) == ("auto", "threshold") else ""
             self._show_progress(True)
             self._timer.start()
+
+    def _method(self) -> str:
+        return str(self._panel.logic.methodInUse(self._panel.parameters.method))
 
     def _poll(self) -> None:
         if self._job is None:
@@ -95,7 +102,10 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._show_progress(False)
         with self._panel.attempt(busy=True):
             volume, segmentation = self._target
+            if segmentation is not None:
+                self._save_segments()
             self._panel.parameters.segmentation = self._panel.logic.finishSegmentation(job, volume, segmentation)
+            self._panel.say(self._note)
 
     def _cancel(self, _checked: bool = False) -> None:
         if self._job is None:
@@ -182,7 +192,8 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._set(segment.segment_id, density_g_cm3=density)
 
     def _set(self, segment_id: str, **values: Any) -> None:
-        with self._panel.attempt(undoable=True):
+        with self._panel.attempt():
+            self._save_segments()
             material_nodes.set_material(self._panel.parameters.segmentation, segment_id, **values)
         self._refill()
 
@@ -201,8 +212,12 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._fill_table()
 
     def _open_editor(self, opened: bool) -> None:
+        if opened:
+            self._make_editor()
+
+    def _make_editor(self) -> None:
         """The editor is large and slow to make: it is made when it is first wanted."""
-        if not opened or self._editor is not None:
+        if self._editor is not None:
             return
         self._editor = slicer.qMRMLSegmentEditorWidget()
         self._editor.setMRMLScene(slicer.mrmlScene)
@@ -212,6 +227,14 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._editor.maximumNumberOfUndoStates = 10
         self._panel.ui.editGroup.layout().addWidget(self._editor)
         self._connect_editor()
+
+    def _save_segments(self) -> None:
+        """For the Segment Editor's own Undo, which knows materials and keeps voxels that stay only once.
+
+        The scene's Undo would copy all of them each time.
+        """
+        self._make_editor()
+        self._editor.saveStateForUndo()
 
     def _connect_editor(self) -> None:
         editor, parameters = self._editor, self._panel.parameters

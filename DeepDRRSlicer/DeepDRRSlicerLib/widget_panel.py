@@ -9,8 +9,9 @@ from typing import Any
 import qt
 import slicer
 
-from . import dependencies
+from . import carm_display, dependencies
 from .carm_nodes import CArmNodes
+from .undoing import Edits
 from .xray_view import XRayView
 
 _ERROR_STYLE = "background: #fdecea; color: #8a1f17; border-radius: 3px; padding: 5px"
@@ -36,6 +37,7 @@ class Panel:
         self.sections: list[Any] = []
         self._updating = False
         self._dependencies_known = False
+        self.edits = Edits()
         self.say("")
 
     @property
@@ -62,11 +64,17 @@ class Panel:
         label.visible = bool(text)
 
     @contextmanager
-    def attempt(self, *, undoable: bool = False, busy: bool = False) -> Iterator[None]:
-        """Runs what the user asked for; what can not be done is said in the panel, in words and without a dialog."""
+    def attempt(self, *, undoable: bool = False, edit: str = "", busy: bool = False) -> Iterator[None]:
+        """Runs what the user asked for; what can not be done is said in the panel, in words and without a dialog.
+
+        undoable: the scene's Undo comes back to before it. edit: the same for changes of the value of that name, but
+        once for all that belong to one edit.
+        """
         self.say("")
-        if undoable:
-            slicer.mrmlScene.SaveStateForUndo()
+        if undoable or edit:
+            self.edits.begin(self.logic.scene, edit)
+        else:
+            self.edits.end()
         if busy:
             slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
         try:
@@ -77,6 +85,19 @@ class Panel:
             if busy:
                 slicer.app.restoreOverrideCursor()
         self.update()
+        self.edits.done()
+
+    def undone(self) -> None:
+        """The scene went back, or forth again: show the C-arms that there are now."""
+        self.edits.end()
+        if self.parameters is None:
+            return
+        carm_display.bring_back(self.logic.scene)
+        arms = self.logic.carms()
+        if self.carm is None and arms:
+            self.parameters.carm = arms[-1].root
+            carm_display.set_handles_shown(arms[-1], True)
+        self.update()
 
     def need_simulator(self, *, network: bool = False) -> None:
         """Offers to install what the simulator lacks, and PyTorch for the V-Net; ValueError where that is refused."""
@@ -85,8 +106,10 @@ class Panel:
             if missing:
                 dependencies.install(missing, ask=slicer.util.confirmOkCancelDisplay)
             self._dependencies_known = True
-        if network and dependencies.torch_is_missing():
-            dependencies.install_torch()
+        if network:
+            if dependencies.torch_is_missing():
+                dependencies.install_torch()
+            dependencies.install(dependencies.missing_for_network(), ask=slicer.util.confirmOkCancelDisplay)
 
     def update(self) -> None:
         """Let every section show what there is now."""

@@ -53,6 +53,7 @@ def save(bench: Bench, name: str, top: str) -> None:
 def materials(bench: Bench) -> None:
     bench.press("phantomButton")
     mouse.settle()
+    mouse.choose(bench.ui.methodSelector, "threshold")
     bench.segment()
     slicer.app.layoutManager().resetSliceViews()
     bench.press("segments3DCheck")

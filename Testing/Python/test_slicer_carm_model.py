@@ -15,6 +15,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from DeepDRRLogic.carm import CArm, beam_frame_ras
 from DeepDRRLogic.carm_presets import carm_presets
+from DeepDRRLogic.collimator import parse_collimator
 from DeepDRRSlicerLib.carm_dimensions import Dimensions
 from DeepDRRSlicerLib.carm_model import build_parts, group_matrices
 from DeepDRRSlicerLib.carm_stand import (
@@ -150,6 +151,35 @@ def test_the_beam_ends_on_the_border_of_the_detectors_pixels(arm):
     else:
         radius = np.linalg.norm(pixels - [(arm.width - 1) / 2, (arm.height - 1) / 2], axis=1)
         assert radius * arm.pixel_pitch_mm == pytest.approx(arm.field_diameter_mm / 2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "words", ["circle:60mm", "circle:300px@250,700", "rect:-60,-80,40,30mm", "rect:100,-50,1400,300"]
+)
+@pytest.mark.parametrize("machine", ["mobile_flat_panel", "mobile_image_intensifier", "deepdrr_paper"])
+def test_the_beam_is_as_wide_as_the_collimator_leaves_it(machine, words):
+    arm = CArm.preset(machine, detector_shift_mm=(15.0, -10.0))
+    collimator, camera = parse_collimator(words), arm.camera()
+    ras = placed(arm, Dimensions.of(arm, collimator=collimator))["beam"]
+    rim = camera.project(ras[np.linalg.norm(ras - camera.source_ras, axis=1) > 1.0])
+    open_pixels = collimator.field_mask(camera)
+    v, u = np.mgrid[0 : arm.height : 7, 0 : arm.width : 7]
+    inside, margin = within_convex(np.stack((u, v), axis=-1).reshape(-1, 2), rim)
+    told = open_pixels[::7, ::7].ravel()
+    assert 0 < told.sum() < told.size
+    clear = np.abs(margin) > 1.5  # pixels that the border does not cross
+    assert np.array_equal(inside[clear], told[clear])
+
+
+def within_convex(points, rim):
+    """Whether points (n, 2) lie in the hull of a rim, and how far they are from the nearest of its edges' lines."""
+    center = rim.mean(axis=0)
+    rim = np.unique(np.round(rim, 6), axis=0)
+    rim = rim[np.argsort(np.arctan2(*(rim - center).T[::-1]))]
+    edge = np.roll(rim, -1, axis=0) - rim
+    normal = np.column_stack((-edge[:, 1], edge[:, 0])) / np.linalg.norm(edge, axis=1, keepdims=True)
+    distance = (points @ normal.T - np.sum(rim * normal, axis=1)).min(axis=1)
+    return distance >= 0, distance
 
 
 @pytest.mark.parametrize("primary", [0, 180])

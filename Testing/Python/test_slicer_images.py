@@ -252,7 +252,7 @@ def test_what_is_no_ct_gets_a_verdict_in_words(scene, logic, make):
     assert node.GetName() in words
     assert "\n" not in words
     with pytest.raises(ValueError, match=node.GetName()):
-        logic.segment(node)
+        logic.segment(node, "threshold")
 
 
 def test_a_good_ct_is_told_in_one_line(scene, logic):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def stage(monkeypatch):
     scene = make_scene()
     logic = SceneLogic(scene)
     ct = add_ct(scene, body_hu())
-    segmentation = logic.segment(ct)
+    segmentation = logic.segment(ct, "threshold")
     carm = logic.carm(volumeNode=ct, width=512, height=512, pixel_pitch_mm=0.6)
     clock, frames, errors, seen = Clock(), [], [], [True]
     session = LiveSession(
@@ -193,6 +194,29 @@ def test_two_c_arms_are_both_followed(stage):
     assert arrayFromVolume(lateral.image_node()).shape == (1, 128, 128)
     lateral.set(primary_angle_deg=80.0)
     assert stage.frames == ["preview"]
+
+
+def test_the_drawn_beam_follows_the_collimator_and_outlives_a_slip_of_the_pen(stage):
+    def width():
+        beam = next(n for n in stage.scene.GetNodesByName(f"{stage.carm.name} beam"))
+        bounds = np.zeros(6)
+        beam.GetPolyData().GetBounds(bounds)
+        return bounds[1] - bounds[0]
+
+    def show(words):
+        stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], replace(QUIET, collimator=words))
+
+    full = width()
+    assert full == pytest.approx(512 * 0.6)
+    show("circle:50mm")
+    assert width() == pytest.approx(100.0, abs=0.2)
+    for slip in ("circle", "rect:9000,0,9001,1"):
+        show(slip)
+        assert width() == pytest.approx(100.0, abs=0.2)
+    show("")
+    assert width() == pytest.approx(full)
+    stage.logic.render(stage.ct, stage.segmentation, stage.carm, replace(QUIET, collimator="rect:-30,-20,30,20mm"))
+    assert width() == pytest.approx(60.0)
 
 
 def test_what_cannot_be_rendered_is_said_once(stage):

@@ -42,7 +42,7 @@ def ct(scene):
 
 @pytest.fixture
 def segmentation(logic, ct):
-    return logic.segment(ct)
+    return logic.segment(ct, "threshold")
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_the_coarse_volume_follows_an_edit(scene, monkeypatch):
     monkeypatch.setattr("DeepDRRSlicerLib.patient._PREVIEW_VOXELS", 20_000)
     ct = add_ct(scene, body_hu((41, 50, 61)))
     logic = SceneLogic(scene)
-    segmentation = logic.segment(ct)
+    segmentation = logic.segment(ct, "threshold")
     patient = logic.patient(ct, segmentation)
     assert patient.preview.shape == (21, 25, 31)
     layer_of(segmentation, BONE)[3:9, 11:40, 5:61] = 3

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import slicer
 from slicer.util import arrayFromVolume
 from slicer_scene import MODULE, add_ct, body_hu, layer_of, make_scene
 
+from DeepDRRLogic import segmentation
 from DeepDRRSlicerLib import dependencies
 from DeepDRRSlicerLib.background import SegmentationJob
 from DeepDRRSlicerLib.carm_nodes import CArmNodes
@@ -77,7 +79,7 @@ def ct(scene):
 
 
 def test_a_saved_scene_comes_back_in_a_new_process_and_shoots_the_same(scene, logic, ct, tmp_path):
-    segmentation = logic.segment(ct)
+    segmentation = logic.segment(ct, "threshold")
     layer_of(segmentation, "DeepDRR_bone")[18:20] = 2
     set_material(segmentation, "DeepDRR_bone", material="cortical_bone", density_g_cm3=1.7, priority=2)
     arm = logic.carm(volumeNode=ct, width=96, height=80, pixel_pitch_mm=3.0)
@@ -115,7 +117,9 @@ def test_an_image_without_its_ct_says_so(scene, logic, ct, tmp_path):
 
 
 def test_a_scene_can_be_closed_and_begun_again(scene, logic, ct):
-    logic.render(ct, logic.segment(ct), logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0), SHOT)
+    logic.render(
+        ct, logic.segment(ct, "threshold"), logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0), SHOT
+    )
     scene.Clear(0)
     assert logic.carms() == []
     fresh = add_ct(scene, body_hu())
@@ -138,7 +142,7 @@ def test_an_imported_scene_adds_its_c_arms_to_those_there_are(scene, logic, ct, 
 
 
 def test_a_deleted_segmentation_leaves_the_ct_to_thresholds(scene, logic, ct):
-    segmentation = logic.segment(ct)
+    segmentation = logic.segment(ct, "threshold")
     set_material(segmentation, "DeepDRR_bone", material="lead")
     arm = logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0)
     with_lead = arrayFromVolume(logic.render(ct, None, arm, SHOT)).max()
@@ -188,6 +192,24 @@ def test_segmentation_in_its_own_process_gives_the_same(logic, ct):
     here = logic.segment(ct, bone_min_hu=500.0)
     np.testing.assert_array_equal(layer_of(beside, "DeepDRR_bone"), layer_of(here, "DeepDRR_bone"))
     assert not job._folder.exists()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("options", [{}, {"bone_min_hu": 500.0}])
+def test_the_usual_method_is_the_same_in_the_console_and_in_a_process(logic, ct, monkeypatch, installed, options):
+    made, used = segmentation.segment(ct_volume(ct), "threshold"), []
+    methods = {
+        function: lambda ct, used_name=name, **_: used.append(used_name) or made
+        for name, (_, function) in segmentation._METHODS.items()
+    }
+    monkeypatch.setattr("DeepDRRLogic.segmentation.networks_installed", lambda: installed)
+    monkeypatch.setattr("DeepDRRSlicerLib.scene_logic.networks_installed", lambda: installed)
+    monkeypatch.setattr("DeepDRRLogic.segmentation.import_module", lambda name: SimpleNamespace(**methods))
+    monkeypatch.setattr("DeepDRRSlicerLib.scene_logic.SegmentationJob", lambda ct, method, given: used.append(method))
+    logic.segment(ct, **options)
+    logic.startSegmentation(ct, **options)
+    assert used == ["vnet" if installed and not options else "threshold"] * 2
+    assert logic.segmentationMethods() == ("auto", "vnet", "threshold")
 
 
 def test_segmentation_that_fails_says_why(logic, ct):

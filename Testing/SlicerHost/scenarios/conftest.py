@@ -40,6 +40,7 @@ def bench(the_panel):
     module, window = the_panel
     bench = Bench(module, window)
     bench.clear()
+    bench.parameters.method = "threshold"  # the V-Net, where it is installed, would take a minute
     yield bench
     assert bench.popups() == [], "the module opened a dialog"
     bench.clear()
@@ -66,6 +67,6 @@ def aimed(bench, chest_file):
     """A CT, its segments, and a C-arm with a small detector; live is off until a scenario switches it on."""
     ct = bench.load(chest_file)
     bench.set_live(False)
-    bench.parameters.segmentation = bench.logic.segment(ct)
+    bench.parameters.segmentation = bench.logic.segment(ct, "threshold")
     bench.add_carm()
     return bench

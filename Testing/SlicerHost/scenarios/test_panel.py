@@ -12,7 +12,8 @@ from PySide6 import QtCore
 from PySide6.QtTest import QTest
 from slicerhost import mouse
 
-from DeepDRRSlicerLib import ct_nodes, material_nodes
+from DeepDRRSlicerLib import carm_display, ct_nodes, material_nodes
+from DeepDRRSlicerLib.background import JobState
 
 
 def test_without_a_ct_the_panel_says_what_to_do_and_offers_nothing_else(bench):
@@ -39,6 +40,41 @@ def test_thresholds_the_wrong_way_round_are_said_in_words(bench, chest_file):
     assert "air_max_hu" in bench.message and "Traceback" not in bench.message
     assert bench.parameters.segmentation is None
     assert "#fdecea" in bench.ui.messageLabel.styleSheet
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
+def test_the_usual_method_without_pytorch_is_thresholds_and_says_so(bench, chest_file):
+    bench.load(chest_file)
+    mouse.choose(bench.ui.methodSelector, "auto")
+    assert bench.ui.airMaxSlider.visible, "thresholds will be used: they can be set"
+    bench.press("segmentButton")
+    mouse.wait_for(lambda: bench.ui.segmentButton.visible, 60)
+    assert bench.parameters.segmentation is not None
+    assert "thresholds" in bench.message and "#e8f1fb" in bench.ui.messageLabel.styleSheet
+
+
+def test_the_usual_method_with_pytorch_is_the_network(bench, chest_file, monkeypatch):
+    asked = []
+    monkeypatch.setattr("DeepDRRSlicerLib.scene_logic.networks_installed", lambda: True)
+    monkeypatch.setattr("DeepDRRSlicerLib.dependencies.torch_is_missing", lambda: False)
+    monkeypatch.setattr("DeepDRRSlicerLib.dependencies.missing_for_network", list)
+    monkeypatch.setattr("DeepDRRSlicerLib.scene_logic.SegmentationJob", lambda ct, *job: asked.append(job) or Idle())
+    bench.load(chest_file)
+    mouse.choose(bench.ui.methodSelector, "auto")
+    assert not bench.ui.airMaxSlider.visible
+    bench.press("segmentButton")
+    assert asked == [("vnet", {})], "the V-Net reports progress only where it is called by its name"
+    bench.press("cancelSegmentButton")
+
+
+class Idle:
+    """A job that is never done."""
+
+    def poll(self):
+        return JobState(None, "", False, False)
+
+    def cancel(self):
+        pass
 
 
 @pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
@@ -256,6 +292,49 @@ def test_a_sweep_is_recorded_can_be_played_and_can_be_cancelled(aimed):
     assert "cancelled" in aimed.message
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode") == browsers
     assert aimed.ui.sweepButton.visible and aimed.ui.carmSection.enabled
+
+
+@pytest.mark.parametrize(("title", "joint"), [("CRAN/CAUD", "secondary"), ("Roll", "roll")])
+def test_a_sweep_turns_the_angle_that_is_chosen(aimed, title, joint):
+    mouse.choose(aimed.ui.sweepJointSelector, title)
+    mouse.type_number(aimed.ui.sweepStartSpin, -10)
+    mouse.type_number(aimed.ui.sweepStopSpin, 10)
+    mouse.type_number(aimed.ui.sweepFramesSpin, 2)
+    aimed.press("sweepButton")
+    assert "Recorded 2 pictures" in aimed.message, aimed.message
+    browser = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode")
+    seen = []
+    for frame in range(2):
+        browser.SetSelectedItemNumber(frame)
+        slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+        seen.append(dict(zip(("primary", "secondary", "roll"), np.round(aimed.angles(), 6), strict=True)))
+    still = {"primary": 0.0, "secondary": 0.0, "roll": 0.0}
+    sign = np.sign(seen[1][joint])
+    assert seen == [still | {joint: -10.0 * sign}, still | {joint: 10.0 * sign}]
+
+
+def test_the_xray_on_the_detector_is_seen_from_behind_too(aimed):
+    aimed.shoot()
+    aimed.press("showImageCheck")
+    place = aimed.carm.camera()
+    behind = place.detector_center_ras + 700.0 * place.principal_axis_ras
+    camera = aimed.three_d.cameraNode()
+    camera.SetFocalPoint(*place.detector_center_ras)
+    camera.SetPosition(*behind)
+    aimed.three_d.renderer().ResetCameraClippingRange()
+
+    def seen():
+        aimed.three_d.forceRender()
+        return np.frombuffer(aimed.three_d._picture.constBits(), np.uint8).astype(int)
+
+    display = aimed.carm.image_node().GetDisplayNode()
+    display.SetWindowLevelMinMax(-2.0, -1.0)
+    white = seen()
+    display.SetWindowLevelMinMax(90.0, 91.0)
+    assert np.count_nonzero(np.abs(white - seen()) > 100) > 3 * 2000, "the detector's back hides its picture"
+    aimed.press("showImageCheck")
+    opacity = {node.GetDisplayNode().GetOpacity() for node in carm_display._parts(aimed.carm)}
+    assert 0.15 not in opacity and 0.0 not in opacity, "without a picture the detector is solid again"
 
 
 def test_exporting_writes_the_picture_and_its_projection_matrix(aimed, tmp_path):

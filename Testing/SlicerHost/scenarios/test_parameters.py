@@ -35,5 +35,5 @@ def test_a_scene_saved_with_another_computers_gpu_can_be_opened(node):
     node.SetParameter("method", "magic")
     assert parameters.forget_unknown_choices(node) == ["technique.device", "method"]
     remembered = parameters.DeepDRRSlicerParameterNode(node)
-    assert (remembered.technique.device, remembered.method, remembered.technique.kvp) == ("auto", "threshold", 66.0)
+    assert (remembered.technique.device, remembered.method, remembered.technique.kvp) == ("auto", "auto", 66.0)
     assert parameters.forget_unknown_choices(node) == []

@@ -81,6 +81,20 @@ def test_a_slider_dragged_with_the_mouse_turns_the_arm_and_shows_previews_on_the
     assert aimed.wait_for_full_quality().shape == (480, 620)
 
 
+def test_the_ring_around_the_central_ray_rolls_the_detector_and_nothing_else(aimed):
+    aimed.set_live(True)
+    first = aimed.wait_for_full_quality()
+    ring = aimed.handle("roll")
+    assert ring, "the roll's ring can not be found with the mouse"
+    start = max(ring)  # its rightmost point: there the ring runs up and down
+    mouse.drag(aimed.three_d, start, (start[0] - 4, start[1] + 40))
+    primary, secondary, roll = aimed.angles()
+    assert abs(roll) > 5.0
+    assert np.allclose((primary, secondary), 0.0, atol=1e-6)
+    assert abs(aimed.ui.rollSlider.value - roll) < 0.06
+    assert np.abs(aimed.wait_for_full_quality() - first).max() > 0.5
+
+
 def test_dragging_the_whole_arm_moves_the_isocentre_and_turns_nothing(aimed):
     before, angles = np.array(aimed.carm.arm().isocenter_ras_mm), aimed.angles()
     arrows = aimed.handle("root")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import slicer
 from PySide6 import QtCore, QtWidgets
 
 from .ctk_widgets import _SliderBase
@@ -220,7 +221,7 @@ class qMRMLNodeComboBox(_OfScene, QtWidgets.QWidget):  # noqa: N801
 
 @stand_in
 class qMRMLSegmentEditorWidget(qMRMLWidget):  # noqa: N801
-    """Lists the segments; the effects are C++ and are not there."""
+    """Lists the segments, and undoes; the effects are C++ and are not there."""
 
     maximumNumberOfUndoStates = stored("maximumNumberOfUndoStates", 10)
     segmentationNodeSelectorVisible = stored("segmentationNodeSelectorVisible", True)
@@ -233,6 +234,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):  # noqa: N801
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
         self._editor = None
+        self._history = slicer.vtkSegmentationHistory()
         self._list = QtWidgets.QListWidget(self)
         self._list.setMaximumHeight(90)
         layout = QtWidgets.QVBoxLayout(self)
@@ -254,6 +256,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):  # noqa: N801
         self._needs_editor().SetAndObserveSegmentationNode(node)
         self._list.clear()
         segmentation = node.GetSegmentation() if node is not None else None
+        self._history.SetMaximumNumberOfStates(self.maximumNumberOfUndoStates)
+        self._history.SetSegmentation(segmentation)
         for n in range(segmentation.GetNumberOfSegments() if segmentation is not None else 0):
             self._list.addItem(segmentation.GetNthSegment(n).GetName())
 
@@ -265,6 +269,16 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):  # noqa: N801
 
     def sourceVolumeNode(self) -> Any:
         return self._editor.GetSourceVolumeNode() if self._editor is not None else None
+
+    def saveStateForUndo(self) -> None:
+        if self._history.GetSegmentation() is not None:
+            self._history.SaveState()
+
+    def undo(self) -> None:
+        self._history.RestorePreviousState()
+
+    def redo(self) -> None:
+        self._history.RestoreNextState()
 
     def setActiveEffectByName(self, name: str) -> None:
         if name:
