@@ -1,4 +1,4 @@
-"""The Monte Carlo on a GPU, by emulation: the CPU's own tests of the physics, and the CPU itself, are what it is held to."""
+"""The Monte Carlo on a GPU, by emulation: held to the CPU's own tests of the physics, and to the CPU."""
 
 from __future__ import annotations
 
