@@ -4,7 +4,8 @@ Photons start at the focal spot, are followed by Woodcock tracking through piece
 or scattered (Rayleigh with form factors, Compton with incoherent scattering functions) as often as it happens.
 Secondary electrons stay where they are made; fluorescence and Doppler broadening are left out. Every collision of an
 absorption-weighted history sends its expected contribution to points on the detector (forced detection), which gives
-a scatter picture thousands of times sooner than waiting for photons to arrive; `forced=False` waits.
+a scatter picture thousands of times sooner than waiting for photons to arrive; `forced=0` waits. The photons are
+followed by transport.py on the CPU, by cuda/transport.cu on an NVIDIA GPU.
 
 Units. The source is isotropic within the field. What arrives in a pixel is divided by what the same source sends there
 with nothing in the beam, n(u) ∝ cos³α, pixel by pixel. That is a flat-fielded picture, and the unit of
@@ -112,14 +113,26 @@ def simulate(
     done = carry_out(run, device, thread_count(threads), progress, cancelled)
     if not done:
         raise CancelledError("Cancelled before the first batch of photons was done.")
-    settings = json.dumps(
+    settings = _settings(volume, spectrum, detector, grid, field, voxel_mm)
+    return _summed(done, counting, field_solid_angle(panel), seed, settings)
+
+
+def _settings(
+    volume: MaterialVolume,
+    spectrum: Spectrum,
+    detector: Detector,
+    grid: AntiScatterGrid | None,
+    field: Field,
+    voxel_mm: float | None,
+) -> str:
+    """What two runs must have in common for their tallies to add up, besides the camera."""
+    return json.dumps(
         {
             "spectrum": spectrum.description, "detector": detector.name, "voxel_mm": voxel_mm, "field": list(field),
             "grid": None if grid is None else dataclasses.asdict(grid), "shape": volume.shape,
             "mass_g": round(volume.mass_g, 3), "ras_from_ijk": volume.ras_from_ijk.tolist(),
         }
     )  # fmt: skip
-    return _summed(done, counting, field_solid_angle(panel), seed, settings)
 
 
 def _summed(done: Sequence[Batch], camera: Camera, field_sr: float, seed: int, settings: str) -> Tallies:
@@ -201,5 +214,6 @@ class MonteCarloScatter:
             "tally": self.tally,
             "forced": self.forced,
             "voxel_mm": self.voxel_mm,
+            "device": self.device,
             "grid": None if self.grid is None else dataclasses.asdict(self.grid),
         }

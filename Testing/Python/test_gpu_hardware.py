@@ -15,6 +15,8 @@ from DeepDRRLogic.projector.cuda.gpu import Gpu
 from DeepDRRLogic.projector.cuda.host import CudaProjector
 from DeepDRRLogic.projector.cuda.libcuda import Driver
 from DeepDRRLogic.projector.devices import DeviceError, choose_device, torch_device
+from DeepDRRLogic.scatter import running
+from DeepDRRLogic.scatter.montecarlo import simulate
 from DeepDRRLogic.spectrum import Spectrum
 from DeepDRRLogic.volume import MaterialVolume
 
@@ -115,3 +117,28 @@ def test_two_hundred_views_leave_no_memory_behind(gpu):
     for seed in range(200):
         projector.form(view(seed, size=(62, 48), pitch=3.0), SPECTRUM, IDEAL, noise, 5e4, seed)
     assert free_bytes() >= before
+
+
+@pytest.mark.parametrize("forced", [0, 8])
+def test_photons_scatter_as_on_the_cpu(gpu, patient, forced):
+    """Totals within 5 %, and every pixel within its error bars."""
+    camera = view(20, 10, isocenter=patient.center_ras, size=(310, 240), pitch=1.2)
+    run = dict(tally=4, forced=forced, voxel_mm=9.0, photons=2_000_000 if forced == 0 else 60_000)
+    here = simulate(patient, camera, SPECTRUM, IDEAL, device="cpu", seed=1, **run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "_gpu", lambda device: gpu)
+        patch.delattr(running, "run_on_cpu")
+        there = simulate(patient, camera, SPECTRUM, IDEAL, device="cuda", seed=2, **run)
+    for component in ("compton", "rayleigh", "multiple"):
+        one, two = here.signal(component), there.signal(component)
+        assert two.sum() == pytest.approx(one.sum(), rel=0.05)
+        pulls = (one - two) / np.hypot(here.signal_error(component), there.signal_error(component))
+        assert np.sqrt(np.mean(pulls**2)) < 1.7
+
+
+def test_a_seed_follows_the_same_photons_again(gpu, patient, monkeypatch):
+    camera = view(isocenter=patient.center_ras, size=(310, 240), pitch=1.2)
+    monkeypatch.setattr(running, "_gpu", lambda device: gpu)
+    monkeypatch.delattr(running, "run_on_cpu")
+    one, two = (simulate(patient, camera, SPECTRUM, IDEAL, photons=200_000, seed=3, tally=8) for _ in range(2))
+    assert np.allclose(one.sums, two.sums, rtol=1e-9) and one.photons == two.photons

@@ -1,10 +1,11 @@
-"""The Monte Carlo on a GPU, by emulation: the CPU's own tests of the physics, and the CPU itself, are what it is held to."""
+"""The Monte Carlo on a GPU, by emulation: held to the CPU's own tests of the physics, and to the CPU."""
 
 from __future__ import annotations
 
 import ctypes
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,6 @@ from DeepDRRLogic.scatter import running, transport
 from DeepDRRLogic.scatter.antiscatter import AntiScatterGrid
 from DeepDRRLogic.scatter.cuda import host
 from DeepDRRLogic.scatter.cuda.scene import DeviceScene
-from DeepDRRLogic.scatter.interactions import Interactions
 from DeepDRRLogic.scatter.montecarlo import CancelledError, simulate
 from DeepDRRLogic.spectrum import Spectrum
 from DeepDRRLogic.volume import MaterialVolume
@@ -247,19 +247,22 @@ SCENES = {
 @pytest.mark.parametrize("name", SCENES)
 def test_pictures_are_those_of_the_cpu_within_their_error_bars(name):
     scene, detector, photons, settings = SCENES[name]
-    settings = dict(photons=photons, tally=4) | dict(voxel_mm=None) | settings
+    settings = dict(photons=photons, voxel_mm=None) | settings
     args = (*scene(), SPECTRUM, detector)
-    here = simulate(*args, device="cpu", seed=1, **settings)
-    there = simulate(*args, device="cuda", seed=2, **settings)
-    assert np.allclose(here.ledger[:4] / here.photons, there.ledger[:4] / there.photons, rtol=0.02)
+    # One pixel tells the error of the total: pixels of one batch are not independent.
+    (whole, pixels), (its_whole, its_pixels) = (
+        [simulate(*args, device=device, seed=3 * seed + tally, tally=tally, **settings) for tally in (1, 4)]
+        for seed, device in enumerate(("cpu", "cuda"))
+    )
+    assert np.allclose(whole.ledger[:4] / whole.photons, its_whole.ledger[:4] / its_whole.photons, rtol=0.04)
     for component in ("primary", *SCATTERS):
-        (one, error), (two, other) = total(here, component), total(there, component)
+        (one, error), (two, other) = total(whole, component), total(its_whole, component)
         assert abs(one - two) < 4 * math.hypot(error, other)
-        assert math.hypot(error, other) < (0.15 if component == "primary" else 0.05) * one  # or it would mean little
-        seen = here.mean(component) > 0.01 * here.mean(component).max(axis=(1, 2), keepdims=True)
-        pulls = (here.mean(component) - there.mean(component))[seen] / np.hypot(
-            here.standard_error(component), there.standard_error(component)
-        )[seen]
+        assert math.hypot(error, other) < (0.2 if component == "primary" else 0.07) * one  # or it would mean little
+        mean = pixels.mean(component)
+        seen = mean > 0.01 * mean.max(axis=(1, 2), keepdims=True)
+        error = np.hypot(pixels.standard_error(component), its_pixels.standard_error(component))
+        pulls = (mean - its_pixels.mean(component))[seen] / error[seen]
         assert np.sqrt(np.mean(pulls**2)) < 1.6
 
 
@@ -330,10 +333,11 @@ def test_no_memory_is_left_behind(gpu):
     assert library().emulated_used_bytes() == before
 
 
-def test_tables_of_more_materials_than_the_kernels_take_are_left_to_the_cpu(gpu, monkeypatch):
+def test_more_materials_than_the_kernels_take_are_left_to_the_cpu():
+    materials = tuple(replace(WATER, name=f"water {number}") for number in range(17))
+    shape = (2, 2, 2)
     volume = MaterialVolume(
-        np.ones((2, 2, 2), np.float32), np.zeros((2, 2, 2), np.uint8), (WATER,) * 17, np.diag([10.0, 10, 10, 1])
+        np.ones(shape, np.float32), np.zeros(shape, np.uint8), materials, np.diag([10, 10, 10, 1.0])
     )
-    tables = Interactions.of((WATER,) * 17, 20.0)
     with pytest.raises(AssertionError, match="16 materials, not 17"):
-        simulate(volume, camera(), Spectrum.monoenergetic(20.0), IDEAL, interactions=tables)
+        simulate(volume, camera(), Spectrum.monoenergetic(20.0), IDEAL)

@@ -20,6 +20,7 @@ from pathlib import Path
 from build_pycuda import build, find_toolkit
 
 ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "Testing" / "Benchmarks"
 FAILED, NO_DEVICE, SKIPPED = 1, 2, 77
 STEP_SECONDS = 1800
 VIEWS = ((0.0, 0.0), (90.0, 0.0), (35.0, 20.0))
@@ -73,13 +74,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cube", type=int, default=512, help="voxels along the sides of the memory check's volume")
     parser.add_argument("--sizes", nargs="+", default=None, help="of the benchmark, WIDTHxHEIGHT")
     parser.add_argument("--repetitions", type=int, default=30, help="of the benchmark")
+    parser.add_argument("--photons", type=float, default=1.0, help="share of the scatter check's photons to follow")
     parser.add_argument("--step", choices=list(STEPS), help="run this one here and now")
     return parser.parse_args()
 
 
 def _environment(options: argparse.Namespace) -> dict[str, str]:
     """Our package, and PyCUDA once it is built, before anything that is installed."""
-    folders = [str(ROOT), str((options.out / FOLDER_OF_PYCUDA).resolve()), str(ROOT / "Testing" / "Benchmarks")]
+    folders = [str(ROOT), str((options.out / FOLDER_OF_PYCUDA).resolve()), str(BENCHMARKS)]
     known = os.environ.get("PYTHONPATH")
     return os.environ | {"PYTHONPATH": os.pathsep.join([*folders, known] if known else folders)}
 
@@ -221,11 +223,14 @@ def _renderer(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 
 
 def render_once(options: argparse.Namespace) -> int:
-    """A few whole images; what compute-sanitizer and the profiler watch."""
+    """A few whole images and photons; what compute-sanitizer and the profiler watch."""
+    from scatter_check import run
+
     _, projector, form = _renderer(options)
     for seed in (0, 40, 80):
         form(seed)
     projector.close()
+    run("cuda", 0, tally=8, photons=2000)
     print("rendered")
     return 0
 
@@ -252,28 +257,25 @@ def profile(options: argparse.Namespace) -> int:
         return _skip("ncu (Nsight Compute) is not on the PATH")
     if not options.ct:
         return _skip("no CT given (--ct)")
-    benchmark = str(ROOT / "Testing" / "Benchmarks" / "gpu.py")
-    watch = [
-        "--clock-control",
-        "none",
-        "--kernel-name",
-        "regex:project_.*",
-        "--launch-skip",
-        "4",
-        "--launch-count",
-        "4",
-    ]
-    sizes = options.sizes or ["620x480", "1536x1536"]
-    command = [tool, *watch, "--metrics", METRICS, sys.executable, benchmark, str(options.ct[0])]
-    command += ["--repetitions", "1", "--batches", "1", "--sizes", *sizes]
+    how = ["--clock-control", "none", "--kernel-name", "regex:project_.*", "--launch-skip", "4", "--launch-count", "4"]
+    command = [tool, *how, "--metrics", METRICS, sys.executable, str(BENCHMARKS / "gpu.py"), str(options.ct[0])]
+    command += ["--repetitions", "1", "--batches", "1", "--sizes", *(options.sizes or ["620x480", "1536x1536"])]
     return subprocess.run(command, check=False).returncode
+
+
+def check_scatter(options: argparse.Namespace) -> int:
+    """The Monte Carlo against the CPU's, its speed, and how long it takes for a picture at 2 %."""
+    from scatter_check import check
+
+    command = [sys.executable, str(BENCHMARKS / "montecarlo.py"), "--devices", "cuda"]
+    return subprocess.run(command, check=False).returncode if check(options.photons) else FAILED
 
 
 def run_benchmark(options: argparse.Namespace) -> int:
     """Testing/Benchmarks/gpu.py."""
     if not options.ct:
         return _skip("no CT given (--ct)")
-    command = [sys.executable, str(ROOT / "Testing" / "Benchmarks" / "gpu.py"), str(options.ct[0])]
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), str(options.ct[0])]
     command += ["--repetitions", str(options.repetitions), *(["--sizes", *options.sizes] if options.sizes else [])]
     return subprocess.run(command, check=False).returncode
 
@@ -285,6 +287,7 @@ STEPS: dict[str, Callable[[argparse.Namespace], int]] = {
     "parity": check_parity,
     "memory": check_memory,
     "leak": check_leak,
+    "scatter": check_scatter,
     "benchmark": run_benchmark,
     "profile": profile,
     "render": render_once,
