@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from .scatter import ScatterModel
 
 _logger = logging.getLogger(__name__)
+
+LOOK_AHEAD = 64
+"""The most views of a series that a device is offered at once."""
 
 
 class XRaySimulator:
@@ -77,18 +81,7 @@ class XRaySimulator:
 
     def __call__(self, camera: Camera, seed: int = 0, metadata: Mapping[str, Any] | None = None) -> XRayImage:
         """The image that `camera` takes; the same seed draws the same noise."""
-        formed = self._form_on_device(camera, seed) or self._form(camera, seed)
-        blank = unattenuated(self.spectrum, self.detector)
-        return XRayImage(
-            signal=formed.signal,
-            unattenuated_signal=tuple((blank.signal[:, 0, 0] * self.photons_per_pixel).tolist()),
-            photons=formed.photons,
-            mean_energy_kev=formed.mean_energy_kev,
-            area_densities=formed.area_densities,
-            material_names=tuple(material.name for material in self.materials),
-            camera=camera,
-            metadata=self._metadata(seed) | dict(metadata or {}),
-        )
+        return self._first_of([camera], seed, metadata or {})[0]
 
     def render_many(
         self,
@@ -99,14 +92,20 @@ class XRaySimulator:
     ) -> Iterator[XRayImage]:
         """One image per camera, as they are asked for; image n is that of `seed + n`, whichever came before.
 
+        A GPU makes the images of a list of cameras some at a time, those of any other iterable one by one.
         progress(done, total) is called after each image (total None where `cameras` has no length); where
         cancelled() turns true, no further image is made.
         """
         total = len(cameras) if isinstance(cameras, Sequence) else None
+        ready: deque[XRayImage] = deque()
         for index, camera in enumerate(cameras):
             if cancelled():
                 return
-            image = self(camera, seed + index)
+            if not ready:
+                # Only those of a list may be looked at before their turn.
+                following = cameras[index : index + LOOK_AHEAD] if isinstance(cameras, Sequence) else [camera]
+                ready.extend(self._first_of(following, seed + index, {}))
+            image = ready.popleft()
             if progress is not None:
                 progress(index + 1, total)
             yield image
@@ -131,6 +130,24 @@ class XRaySimulator:
         reason = next(failures, None)
         return dataclasses.replace(self._choice, device="cpu", reason=reason) if reason else self._choice
 
+    def _first_of(self, cameras: Sequence[Camera], seed: int, metadata: Mapping[str, Any]) -> list[XRayImage]:
+        """The first images, at least one, of a series of views."""
+        formed = self._form_on_device(cameras, seed) or [self._form(cameras[0], seed)]
+        blank = unattenuated(self.spectrum, self.detector)
+        return [
+            XRayImage(
+                signal=one.signal,
+                unattenuated_signal=tuple((blank.signal[:, 0, 0] * self.photons_per_pixel).tolist()),
+                photons=one.photons,
+                mean_energy_kev=one.mean_energy_kev,
+                area_densities=one.area_densities,
+                material_names=tuple(material.name for material in self.materials),
+                camera=camera,
+                metadata=self._metadata(seed + n) | dict(metadata),
+            )
+            for n, (one, camera) in enumerate(zip(formed, cameras, strict=False))
+        ]
+
     def _form(self, camera: Camera, seed: int) -> FormedImage:
         area_densities = self.project(camera)
         exposure = expose(area_densities, self.materials, self.spectrum, self.detector, self.threads)
@@ -143,16 +160,16 @@ class XRaySimulator:
         photons = exposure.photons.sum(axis=0) * np.float32(self.photons_per_pixel)
         return FormedImage(signal, photons, exposure.mean_energy_kev, area_densities)
 
-    def _form_on_device(self, camera: Camera, seed: int) -> FormedImage | None:
-        """The image, where one device can do everything that it takes; else None."""
+    def _form_on_device(self, cameras: Sequence[Camera], seed: int) -> list[FormedImage] | None:
+        """The first images of a series, where one device can do everything that it takes; else None."""
         first, *others = self._projectors
-        form = getattr(first, "form", None)
+        form = getattr(first, "form_batch", None)
         if form is None:
             return None
-        formed: FormedImage | None = form(
-            camera, self.spectrum, self.detector, self.noise, self.photons_per_pixel, seed, self.scatter, others
+        formed: list[FormedImage] | None = form(
+            cameras, self.spectrum, self.detector, self.noise, self.photons_per_pixel, seed, self.scatter, others
         )
-        if formed is not None:
+        for camera in cameras[: len(formed or ())]:
             self._warn_of_odd_geometry(camera)
         return formed
 

@@ -53,9 +53,9 @@ class FormedImage:
 class ImageFormer(Projector, Protocol):
     """A projector whose device can also expose the detector and draw its noise."""
 
-    def form(
+    def form_batch(
         self,
-        camera: Camera,
+        cameras: Sequence[Camera],
         spectrum: Spectrum,
         detector: Detector,
         noise: NoiseModel | None,
@@ -63,10 +63,10 @@ class ImageFormer(Projector, Protocol):
         seed: int,
         scatter: ScatterModel | None = None,
         others: Sequence[Projector] = (),
-    ) -> FormedImage | None:
-        """The image of this volume and others together, or None where the caller has to make it.
+    ) -> list[FormedImage] | None:
+        """The first images, at least one, of a series of views, or None where the caller has to make them.
 
-        The same seed draws the same noise.
+        They show this volume and others together; image n draws the noise of `seed + n`.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .cuda.texels import MAX_MATERIALS
-from .devices import DeviceError, warn_once
+from .devices import DeviceError, DeviceMemoryError, warn_once
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -50,9 +51,9 @@ class FallbackProjector:
             self._give_up(error)
             return self._projector.project(camera)
 
-    def form(
+    def form_batch(
         self,
-        camera: Camera,
+        cameras: Sequence[Camera],
         spectrum: Spectrum,
         detector: Detector,
         noise: NoiseModel | None,
@@ -60,16 +61,24 @@ class FallbackProjector:
         seed: int,
         scatter: ScatterModel | None = None,
         others: Sequence[Projector] = (),
-    ) -> FormedImage | None:
-        """All of image formation, of this volume and others, or None where not one device can do it."""
-        form = getattr(self._projector, "form", None)
+    ) -> list[FormedImage] | None:
+        """The first images of a series, of this volume and others, or None where not one device can do it all."""
+        form = getattr(self._projector, "form_batch", None)
         beside = [getattr(other, "_projector", None) for other in others]
         materials = {material for projector in (self, *others) for material in projector.materials}
         if form is None or len(materials) > MAX_MATERIALS or any(type(p) is not type(self._projector) for p in beside):
             return None
+
+        def formed(some: Sequence[Camera]) -> list[FormedImage]:
+            images: list[FormedImage] = form(some, spectrum, detector, noise, photons_per_pixel, seed, scatter, beside)
+            return images
+
         try:
-            formed: FormedImage = form(camera, spectrum, detector, noise, photons_per_pixel, seed, scatter, beside)
-            return formed
+            # Somebody else may have taken the memory that a batch was planned for; what it did take is free again
+            # only when its error is forgotten.
+            with contextlib.suppress(DeviceMemoryError):
+                return formed(cameras)
+            return formed(cameras[:1])
         except DeviceError as error:
             self._give_up(error)
             return None

@@ -6,6 +6,7 @@ each slice standing for the part of the ray that is nearest to it (Joseph 1982).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -55,11 +56,13 @@ class TorchProjector:
         shift[:3, 3] = [part.start for part in reversed(box)]
         self._ijk_from_ras = np.linalg.inv(np.asarray(volume.ras_from_ijk, np.float64) @ shift)
         self._size = labels.shape[::-1]
+        self._strides = 1, self._size[0], self._size[0] * self._size[1]
 
         def partial_densities() -> torch.Tensor:
-            out = torch.empty((1, len(self.materials), *density.shape), dtype=torch.float32, device=self.device)
+            """(voxels, n_materials): what one sample reads lies together."""
+            out = torch.empty((density.size, len(self.materials)), dtype=torch.float32, device=self.device)
             for m in range(len(self.materials)):
-                out[0, m] = torch.from_numpy(np.where(labels == m, density, np.float32(0.0)))
+                out[:, m] = torch.from_numpy(np.where(labels == m, density, np.float32(0.0)).ravel()).to(self.device)
             return out
 
         self._partial = self._on_device(partial_densities)
@@ -93,7 +96,7 @@ class TorchProjector:
         `rigid_motion(motion, projector.center_ras)` is the matrix for `camera.moved`.
         """
         source, pixels = self.rays(camera, motion.dtype)
-        turn, shift = _rigid(motion, torch.as_tensor(self.center_ras, dtype=motion.dtype, device=self.device))
+        turn, shift = _rigid(motion, self._tensor(self.center_ras, motion.dtype))
         return self.area_densities(source @ turn.T + shift, pixels @ turn.T + shift)
 
     def rays(self, camera: Camera, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,8 +104,7 @@ class TorchProjector:
         v, u = np.mgrid[: camera.height, : camera.width]
         ones = np.ones(u.shape)
         pixels = np.stack([u, v, 0 * ones, ones], axis=-1) @ camera.ras_from_pixel[:3].T
-        source, pixels = (torch.tensor(part, dtype=dtype, device=self.device) for part in (camera.source_ras, pixels))
-        return source, pixels
+        return self._tensor(camera.source_ras, dtype), self._tensor(pixels, dtype)
 
     def area_densities(self, source_ras: torch.Tensor, pixels_ras: torch.Tensor) -> torch.Tensor:
         """Area densities (n_materials, ...) in g/cm² along the rays from a source (3,) to pixels (..., 3), RAS mm.
@@ -111,8 +113,7 @@ class TorchProjector:
         each chunk is marched again.
         """
         rotation, shift = (
-            torch.tensor(part, dtype=source_ras.dtype, device=self.device)
-            for part in (self._ijk_from_ras[:3, :3], self._ijk_from_ras[:3, 3])
+            self._tensor(part, source_ras.dtype) for part in (self._ijk_from_ras[:3, :3], self._ijk_from_ras[:3, 3])
         )
         flat = pixels_ras.reshape(-1, 3)
         source = source_ras @ rotation.T + shift
@@ -146,7 +147,7 @@ class TorchProjector:
         total = torch.zeros(len(self.materials), len(rays), dtype=rays.dtype, device=self.device)
         for offset in offsets:
             t = 0.5 * (low + high) + offset * part
-            total = total + (self._sample(source, rays, t, slices, axis) * part).sum(dim=2) / len(offsets)
+            total = total + self._sampled(source, rays, t, slices, axis, part) / len(offsets)
         return total
 
     def _clip(self, source: torch.Tensor, rays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -159,24 +160,38 @@ class TorchProjector:
         t1 = torch.maximum(first, second).amin(dim=1).clamp(0.0, 1.0)
         return t0, torch.maximum(t0, t1)
 
-    def _sample(
-        self, source: torch.Tensor, rays: torch.Tensor, t: torch.Tensor, slices: torch.Tensor, axis: int
+    def _sampled(
+        self,
+        source: torch.Tensor,
+        rays: torch.Tensor,
+        t: torch.Tensor,
+        slices: torch.Tensor,
+        axis: int,
+        weight: torch.Tensor,
     ) -> torch.Tensor:
-        """Partial densities (n_materials, n_rays, n_slices) at parameter t, interpolated within every slice."""
-        places: list[torch.Tensor] = [t, t, t]
-        places[axis] = slices.expand_as(t)
+        """Partial densities at parameter t (n_rays, n_slices), interpolated within every slice, times a weight.
+
+        Summed over the slices, (n_materials, n_rays). By plain indexing, which every device has, and its gradient too:
+        the grid_sample of volumes came late to Apple's GPUs.
+        """
+        index: torch.Tensor = (slices * self._strides[axis]).long()
+        ways = []
         for other in {0, 1, 2} - {axis}:
-            places[other] = source[other] + t * rays[:, other : other + 1]
-        # grid_sample counts from the first voxel's centre (-1) to the last one's (1).
-        scaled = [
-            2.0 * place / (n - 1) - 1.0 if n > 1 else torch.zeros_like(place)
-            for place, n in zip(places, self._size, strict=True)
-        ]
-        grid = torch.stack(scaled, dim=-1)[None, None]
-        values: torch.Tensor = torch.nn.functional.grid_sample(
-            self._partial.to(grid.dtype), grid, mode="bilinear", padding_mode="border", align_corners=True
-        )
-        return values[0, :, 0]
+            last, stride = self._size[other] - 1, self._strides[other]
+            place = (source[other] + t * rays[:, other : other + 1]).clamp(0.0, float(last))
+            low = place.detach().floor().clamp_max(max(last - 1.0, 0.0))
+            index = index + low.long() * stride
+            ways.append(((0, 1.0 - (place - low)), (stride if last else 0, place - low)))
+        total = torch.zeros(len(self.materials), len(rays), dtype=rays.dtype, device=self.device)
+        for (step, share), (other_step, other_share) in itertools.product(*ways):
+            found = self._partial.index_select(0, (index + (step + other_step)).ravel())
+            found = found.to(rays.dtype).reshape(*index.shape, -1)
+            total = total + torch.einsum("rs,rsm->mr", share * other_share * weight, found)
+        return total
+
+    def _tensor(self, values: npt.NDArray[np.float64], dtype: torch.dtype) -> torch.Tensor:
+        """On the device; in its type already here, for not every device knows float64."""
+        return torch.as_tensor(values, dtype=dtype).to(self.device)
 
     def _require_memory(self, needed: int) -> None:
         if self.device.type == "cuda":
@@ -213,7 +228,8 @@ def _rigid(motion: torch.Tensor, center: torch.Tensor) -> tuple[torch.Tensor, to
     x, y, z = motion[:3]
     nothing = torch.zeros_like(x)
     turning = torch.stack([nothing, -z, y, z, nothing, -x, -y, x, nothing]).reshape(3, 3)
-    turn = torch.linalg.matrix_exp(turning)
+    # Not every device has it, and to all it is less than a kernel's launch.
+    turn = torch.linalg.matrix_exp(turning.cpu()).to(motion.device)
     return turn, center + motion[3:] - turn @ center
 
 

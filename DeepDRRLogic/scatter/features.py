@@ -22,8 +22,8 @@ CHANNELS = (
     "beam", "transmission", "log_rayleigh", "log_compton", "log_multiple", "depth", "depth_hard", "depth_soft",
     "gap", "thickness", "exit_gap", "tilt", "pitch", "distance", "energy", "hardness",
 )  # fmt: skip
-_LEAST = 1e-4
-_NOTHING = 0.02
+LEAST = 1e-4
+NOTHING = 0.02
 
 
 def features(layers: Layers, spectrum: Spectrum, first: Superposed) -> Float32Array:
@@ -40,16 +40,16 @@ def features(layers: Layers, spectrum: Spectrum, first: Superposed) -> Float32Ar
     soft, depth, hard = (np.tensordot(total[n], around.sum(axis=0), (0, 0)) for n in (0, middle, len(energies) - 1))
     by_layer = np.tensordot(total[middle], around, (0, 1))
     gaps = layers.gaps_mm.astype(np.float32) / np.float32(300.0)
-    weight = np.maximum(depth, np.float32(_NOTHING))
+    weight = np.maximum(depth, np.float32(NOTHING))
     gap = np.tensordot(gaps, by_layer, (0, 0)) / weight
     square = np.tensordot(gaps**2, by_layer, (0, 0)) / weight
-    filled = by_layer > _NOTHING
+    filled = by_layer > NOTHING
     exit_gap = np.where(filled, gaps[:, None, None], gaps[0] * filled.any(axis=0)).min(axis=0)
     camera = layers.camera
     v, u = np.mgrid[-MARGIN : camera.height + MARGIN, -MARGIN : camera.width + MARGIN]
     rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(camera.intrinsics).T
     tilt = 10.0 * (1.0 - 1.0 / np.linalg.norm(rays, axis=-1))
-    logs = [np.log(_padded(energy) / spectrum.mean_energy_kev + _LEAST) / 4.0 for energy in first.energy_kev]
+    logs = [np.log(_padded(energy) / spectrum.mean_energy_kev + LEAST) / 4.0 for energy in first.energy_kev]
     mu_mean = float(material("water").mass_attenuation_cm2_g(spectrum.mean_energy_kev))
     numbers = (
         np.sqrt(np.prod(camera.pixel_pitch_mm)) / 10.0,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..cross_sections import MAX_ENERGY_KEV, MIN_ENERGY_KEV
+from ..projector.devices import warn_once
 from ..threads import thread_count
 from .layers import cut
 from .setup import WHOLE_DETECTOR, Field, check_field, joined
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from ..spectrum import Spectrum
     from ..volume import MaterialVolume
     from .antiscatter import AntiScatterGrid
+    from .architecture import CorrectionNet
     from .layers import Layers
 
 VOXEL_MM = 4.0
@@ -37,6 +40,8 @@ class KernelScatter:
     """
 
     name = "kernel"
+    network: CorrectionNet | None = None
+    """What corrects the estimate, if anything."""
 
     def __init__(
         self,
@@ -62,6 +67,28 @@ class KernelScatter:
         scatter = self.superposed(cut(self.volume, camera, self.threads, self.field), spectrum)
         return upsampled_exposure(detected(scatter, spectrum, detector), camera)
 
+    def estimate_on_device(
+        self,
+        area_densities: Any,
+        materials: Sequence[Material],
+        cameras: Sequence[Camera],
+        spectrum: Spectrum,
+        detector: Detector,
+    ) -> Any | None:
+        """The same for a batch of views on the GPU by torch, see cuda.imaging.scatter_planes; None where it cannot be.
+
+        It can without a grid and where torch with CUDA is installed.
+        """
+        del area_densities, materials
+        if self.grid is not None or find_spec("torch") is None:
+            return None
+        try:
+            from .on_device import planes_on_gpu
+        except (ImportError, OSError) as error:
+            warn_once(f"Scatter is estimated on the CPU instead of the GPU: torch cannot be imported ({error}).")
+            return None
+        return planes_on_gpu(self, cameras, spectrum, detector)
+
     def superposed(self, layers: Layers, spectrum: Spectrum) -> Superposed:
         """The scatter of layers by kind and energy group, on the pixels of their camera."""
         return superpose(layers, spectrum, grid=self.grid)
@@ -76,20 +103,26 @@ class KernelScatter:
 
 
 def detected(scatter: Superposed, spectrum: Spectrum, detector: Detector) -> npt.NDArray[np.float32]:
-    """What a detector makes of scatter: photons, signal, squared signal of every channel, and energy, of each pixel.
+    """What a detector makes of scatter: photons, signal, squared signal of every channel, and energy, of each pixel."""
+    every = responses(scatter.energies_kev, spectrum, detector).astype(np.float32)
+    pictures = [np.tensordot(one, photons, (1, 0)) for one, photons in zip(every, scatter.photons, strict=True)]
+    return np.asarray(sum(pictures[1:], start=pictures[0]), np.float32)
 
-    Within a group the photons have the energies of the spectrum, lowered by what scattering took on average.
+
+def responses(energies_kev: npt.NDArray[np.float64], spectrum: Spectrum, detector: Detector) -> npt.NDArray[np.float64]:
+    """What a detector makes of one photon of a kind and group, (kind, 3 · channels + 1, group).
+
+    Within a group the photons have the energies of the spectrum, lowered by what scattering took on average, which
+    `energies_kev` (kind, group) tells.
     """
     weights = group_weights(spectrum)
     weights /= weights.sum(axis=1, keepdims=True)
     mean = weights @ spectrum.energies_kev
-    pictures = []
-    for photons, energies in zip(scatter.photons, scatter.energies_kev, strict=True):
-        every = np.empty((3 * len(detector.channels) + 1, len(mean)))
+    every = np.empty((len(energies_kev), 3 * len(detector.channels) + 1, len(mean)))
+    for kind, energies in enumerate(energies_kev):
         for group, kept in enumerate(energies / mean):
             at = np.clip(spectrum.energies_kev * kept, MIN_ENERGY_KEV, MAX_ENERGY_KEV)
             seen, gain = detector.detected_fraction(at), detector.signal_per_photon(at)
             quantities = np.concatenate([seen, seen * gain, seen * gain**2, (seen * at).sum(axis=0, keepdims=True)])
-            every[:, group] = quantities @ weights[group]
-        pictures.append(np.tensordot(every.astype(np.float32), photons, (1, 0)))
-    return np.asarray(sum(pictures[1:], start=pictures[0]), np.float32)
+            every[kind, :, group] = quantities @ weights[group]
+    return every

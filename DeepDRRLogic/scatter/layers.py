@@ -23,7 +23,7 @@ SIDE = 32
 """Pixels along the longer side of the detector: scatter is smooth."""
 LAYERS = 12
 MARGIN = 4
-_STEPS, _FINER = 4, 2
+STEPS, FINER = 4, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,37 +54,73 @@ def coarse_camera(camera: Camera, side: int = SIDE) -> Camera:
     return camera.resampled(max(1, round(side * width / longer)), max(1, round(side * height / longer)))
 
 
-def cut(volume: MaterialVolume, camera: Camera, threads: int, field: Field = WHOLE_DETECTOR) -> Layers:
-    """What `camera` sees of a volume, by depth; between source and detector only, nearest voxels."""
-    from .layering import fill_layers
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """How rays run through a body, layer by layer: what filling the layers takes.
 
+    In voxels (i, j, k) of the body's box: the place at `depth` mm from the source on the ray through the corner (u, v)
+    of the coarse pixels, counted from that of the margin, is source + depth · (origin + u · along_u + v · along_v).
+    Layer n has STEPS steps of `step` mm from near + n · STEPS · step on, and each pixel FINER² rays; `lengths_cm` (rows
+    + 2 MARGIN, columns + 2 MARGIN) is the length of a ray per mm of depth.
+    """
+
+    camera: Camera
+    source: npt.NDArray[np.float64]
+    origin: npt.NDArray[np.float64]
+    along_u: npt.NDArray[np.float64]
+    along_v: npt.NDArray[np.float64]
+    lengths_cm: npt.NDArray[np.float64]
+    near: float
+    step: float
+    gaps_mm: npt.NDArray[np.float64]
+    beam: Float32Array
+
+
+def sight(
+    volume: MaterialVolume,
+    box: tuple[slice, slice, slice],
+    corners_ras: npt.NDArray[np.float64],
+    camera: Camera,
+    field: Field = WHOLE_DETECTOR,
+) -> Sight:
+    """The rays of a coarser camera through the box of a body (see `body_box`), between source and detector only."""
     coarse = coarse_camera(camera)
-    box, corners = body_box(volume)
-    depths = apply(coarse.camera_from_ras, corners)[:, 2]
+    depths = apply(coarse.camera_from_ras, corners_ras)[:, 2]
     reach = coarse.source_to_detector_mm
     near, far = float(np.clip(depths.min(), 0.0, 0.98 * reach)), float(np.clip(depths.max(), 0.02 * reach, reach))
-    step = (max(far, near + 1.0) - near) / (LAYERS * _STEPS)
-    out = np.zeros((LAYERS, len(volume.materials), coarse.height + 2 * MARGIN, coarse.width + 2 * MARGIN), np.float32)
+    step = (max(far, near + 1.0) - near) / (LAYERS * STEPS)
     # Camera coordinates at depth 1 of the pixels' corners, then in voxels of the box.
     voxel_from_camera = volume.ijk_from_ras @ coarse.ras_from_camera
     inverse = np.linalg.inv(coarse.intrinsics)
     turn = voxel_from_camera[:3, :3] @ inverse
     source = voxel_from_camera[:3, 3] - [box[2].start, box[1].start, box[0].start]
     first = -MARGIN - 0.5
-    origin = turn @ [first, first, 1.0]
     v, u = np.mgrid[-MARGIN : coarse.height + MARGIN, -MARGIN : coarse.width + MARGIN]
     lengths_cm = 0.1 * np.linalg.norm(np.stack([u, v, np.ones_like(u)], axis=-1) @ inverse.T, axis=-1)
+    gaps = np.maximum(reach - near - step * STEPS * (np.arange(LAYERS) + 0.5), 1.0)
+    return Sight(
+        coarse, source, turn @ [first, first, 1.0], turn[:, 0].copy(), turn[:, 1].copy(), lengths_cm, near, step, gaps,
+        _beam(field, coarse),
+    )  # fmt: skip
+
+
+def cut(volume: MaterialVolume, camera: Camera, threads: int, field: Field = WHOLE_DETECTOR) -> Layers:
+    """What `camera` sees of a volume, by depth; between source and detector only, nearest voxels."""
+    from .layering import fill_layers
+
+    box, corners = body_box(volume)
+    rays = sight(volume, box, corners, camera, field)
+    out = np.zeros((LAYERS, len(volume.materials), *rays.lengths_cm.shape), np.float32)
     density, labels = volume.density_g_cm3[box], volume.labels[box]
 
     def work(v0: int, v1: int) -> None:
         fill_layers(
-            density, labels, source, origin, turn[:, 0].copy(), turn[:, 1].copy(), lengths_cm, (near, _STEPS),
-            step, _FINER, v0, v1, out,
+            density, labels, rays.source, rays.origin, rays.along_u, rays.along_v, rays.lengths_cm, (rays.near, STEPS),
+            rays.step, FINER, v0, v1, out,
         )  # fmt: skip
 
-    in_slabs(work, coarse.height + 2 * MARGIN, threads)
-    gaps = reach - near - step * _STEPS * (np.arange(LAYERS) + 0.5)
-    return Layers(out, np.maximum(gaps, 1.0), coarse, _beam(field, coarse), volume.materials)
+    in_slabs(work, out.shape[2], threads)
+    return Layers(out, rays.gaps_mm, rays.camera, rays.beam, volume.materials)
 
 
 def _beam(field: Field, camera: Camera) -> Float32Array:

@@ -52,7 +52,7 @@ class NetworkScatter(KernelScatter):
         threads: int | None = None,
     ) -> None:
         super().__init__(volumes, field=field, grid=grid, threads=threads)
-        self._net = stored_network()
+        self.network = stored_network()
 
     def superposed(self, layers: Layers, spectrum: Spectrum) -> Superposed:
         """The scatter of layers by kind and energy group, corrected."""
@@ -74,7 +74,7 @@ class NetworkScatter(KernelScatter):
         for picture, axes in zip(batch, _MIRRORS, strict=True):
             picture[:, v : v + rows, u : u + columns] = np.flip(pictures, axes)
         with torch.inference_mode():
-            found = self._net(torch.from_numpy(batch)).numpy()[:, :, v : v + rows, u : u + columns]
+            found = self.network(torch.from_numpy(batch)).numpy()[:, :, v : v + rows, u : u + columns]
         mean = np.mean([np.flip(one, axes) for one, axes in zip(found, _MIRRORS, strict=True)], axis=0)
         factors: Float32Array = np.exp(mean[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
         return factors

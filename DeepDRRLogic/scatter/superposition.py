@@ -26,6 +26,7 @@ from ..materials import Material, material
 from .interactions import klein_nishina, mixed, thomson
 
 if TYPE_CHECKING:
+    from ..geometry import Camera
     from ..spectrum import Spectrum
     from .antiscatter import AntiScatterGrid
     from .layers import Layers
@@ -36,7 +37,7 @@ Float32Array = npt.NDArray[np.float32]
 GROUPS = 6
 _HARDENED_BY_CM = 8.0
 _PARTED_BEHIND_CM = (1.0, 20.0)
-_SUB = 3
+SUB = 3
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def superpose(
     """The scatter of layers, by kind and energy group; behind a grid in units of the primary that passes it."""
     fitted = fitted or stored_fit()
     energies, share = groups(spectrum)
-    total, rayleigh, compton = (coefficients(layers.materials, energies.tobytes(), n) for n in _NAMES)
+    total, rayleigh, compton = (coefficients(layers.materials, energies.tobytes(), n) for n in NAMES)
     areal = layers.areal_g_cm2
     depth = np.tensordot(total, areal, (1, 1))  # (group, layer, rows, columns)
     before = np.cumsum(depth, axis=1) - depth
@@ -132,7 +133,7 @@ def superpose(
         m_source,
     )
     kernels, kept = _kernels(layers, energies, slant * fitted.compton_exit, fitted.multiple_mm, grid)
-    tilt, rows, columns = _perspective(layers)
+    tilt, rows, columns = perspective(layers.camera, layers.gaps_mm)
     r_source, c_source, m_source = sources
     photons = np.stack(
         [
@@ -147,18 +148,17 @@ def superpose(
     return Superposed(photons, out, transmission)
 
 
-def _perspective(layers: Layers) -> tuple[Float32Array, Float32Array, Float32Array]:
+def perspective(camera: Camera, gaps_mm: FloatArray) -> tuple[Float32Array, Float32Array, Float32Array]:
     """cos³ of the rays' tilt (rows, columns), and the matrices (layer, n, n) that move what a ray scatters in a layer.
 
     The beam diverges: a layer at depth z lies over a part z/D as large of the detector, around the principal point.
     Forward peaks go on along their rays; what is spread widely starts from over that part.
     """
-    camera = layers.camera
-    rows, columns = layers.beam.shape
+    rows, columns = camera.height, camera.width
     v, u = np.mgrid[:rows, :columns]
     inverse = np.linalg.inv(camera.intrinsics)
     tilt = np.linalg.norm(np.stack([u, v, np.ones_like(u)], axis=-1) @ inverse.T, axis=-1) ** -3.0
-    shrunk = 1.0 - layers.gaps_mm / camera.source_to_detector_mm
+    shrunk = 1.0 - gaps_mm / camera.source_to_detector_mm
 
     def moved(count: int, middle: float) -> FloatArray:
         edges = np.arange(count + 1) - 0.5
@@ -171,7 +171,7 @@ def _perspective(layers: Layers) -> tuple[Float32Array, Float32Array, Float32Arr
     return tilt.astype(np.float32), down.transpose(0, 2, 1).astype(np.float32), across.astype(np.float32)
 
 
-_NAMES = ("CS_Total", "CS_Rayl", "CS_Compt")
+NAMES = ("CS_Total", "CS_Rayl", "CS_Compt")
 
 
 @lru_cache(maxsize=64)
@@ -190,13 +190,13 @@ def _kernels(
     rows, columns = layers.beam.shape
     pitch_u, pitch_v = layers.camera.pixel_pitch_mm
     area = pitch_u * pitch_v
-    part = (np.arange(_SUB) + 0.5) / _SUB - 0.5
+    part = (np.arange(SUB) + 0.5) / SUB - 0.5
     v = (np.arange(rows + 1)[:, None] + part).ravel() * pitch_v
     u = (np.arange(columns + 1)[:, None] + part).ravel() * pitch_u
-    r_shape, c_shape, kept = _angular(energies.tobytes())
+    r_shape, c_shape, kept = angular(energies.tobytes())
     passed = np.zeros((0, 0, 0, 0)) if grid is None else _through(grid, energies, v, u, layers.gaps_mm)
     r_kernel, c_kernel = np.zeros((2, len(energies), len(layers.gaps_mm), rows + 1, columns + 1), np.float32)
-    fill_kernels(area * r_shape, area * c_shape, layers.gaps_mm, v, u, _SUB, passed, r_kernel, c_kernel)
+    fill_kernels(area * r_shape, area * c_shape, layers.gaps_mm, v, u, SUB, passed, r_kernel, c_kernel)
     gaps = layers.gaps_mm[:, None, None]
     square = v[:, None] ** 2 + u**2
     slanted = _block(np.sqrt(square + gaps**2) / gaps) - 1.0
@@ -219,7 +219,7 @@ def _through(
 
 def _block(values: FloatArray) -> Float32Array:
     shape = values.shape
-    split = values.reshape(*shape[:-2], shape[-2] // _SUB, _SUB, shape[-1] // _SUB, _SUB)
+    split = values.reshape(*shape[:-2], shape[-2] // SUB, SUB, shape[-1] // SUB, SUB)
     return np.asarray(split.mean(axis=(-3, -1)), np.float32)
 
 
@@ -227,7 +227,7 @@ _COSINES = 4001
 
 
 @lru_cache(maxsize=64)
-def _angular(energies: bytes) -> tuple[Float32Array, Float32Array, FloatArray]:
+def angular(energies: bytes) -> tuple[Float32Array, Float32Array, FloatArray]:
     """Rayleigh's and Compton's distributions in water, per sr (group, 1 - cos θ from 0 to 1); Compton's mean k."""
     at = np.frombuffer(energies)
     water = material("water")

@@ -77,6 +77,13 @@ def told(**settings):
             library().emulate(name.encode(), ctypes.c_longlong(usual))
 
 
+def calls_since_asked():
+    """What was asked of the device since: a letter each for upload, launch, download and wait."""
+    text = ctypes.create_string_buffer(100_000)
+    library().emulated_calls(text, len(text) - 1)
+    return text.value.decode()
+
+
 class CheckedFunction(libcuda.Function):
     """The driver takes arguments on trust; here their number and sizes must be those that the kernel declares."""
 

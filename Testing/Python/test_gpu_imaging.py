@@ -174,6 +174,9 @@ class Fog:
         photons, signal, square, energy = self.planes(area_densities, which)
         return Exposure(signal[None], photons[None], square[None], energy)
 
+    def to_dict(self):
+        return {"model": "fog"}
+
 
 class FogOnDevice(Fog):
     def __init__(self, gpu):

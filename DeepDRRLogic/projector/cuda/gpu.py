@@ -29,6 +29,8 @@ LEAST_CAPABILITY = (7, 5)
 
 MOST_SPARE_BYTES = 512 * 2**20
 
+MOST_CONSTANTS = 64
+
 
 class Gpu:
     """One GPU with our kernels.
@@ -53,6 +55,7 @@ class Gpu:
             raise DeviceError(f"the NVIDIA driver cannot be used ({error})") from error
         self._modules: dict[Traversable, Any] = {}
         self._functions: dict[tuple[Traversable, str], Any] = {}
+        self._constants: dict[tuple[bytes, tuple[int, ...], str], DeviceArray] = {}
         with self.active():
             self._module(KERNELS)
 
@@ -103,6 +106,11 @@ class Gpu:
             with contextlib.suppress(*errors):
                 self.context.pop()
 
+    def room(self) -> int:
+        """Bytes that arrays can take, spare memory included. Call it while active."""
+        free, _ = self.driver.mem_get_info()
+        return int(free) + sum(size * len(kept) for size, kept in list(self._spare.items()))
+
     def require_memory(self, needed: int, what: str) -> None:
         """Raise DeviceMemoryError if so much is not free, spare memory included. Call it while active."""
         free, _ = self.driver.mem_get_info()
@@ -150,6 +158,18 @@ class Gpu:
         array = DeviceArray(self, values.shape, values.dtype)
         self.driver.memcpy_htod(int(array.pointer), np.ascontiguousarray(values))
         return array
+
+    def constant(self, values: npt.NDArray[Any]) -> DeviceArray:
+        """A small table on the GPU, kept for the next time: an upload waits for all kernels before it.
+
+        Nobody may write to it. Call it while active.
+        """
+        key = values.tobytes(), values.shape, values.dtype.str
+        if key not in self._constants:
+            while len(self._constants) >= MOST_CONSTANTS:
+                self._constants.pop(next(iter(self._constants)))
+            self._constants[key] = self.upload(values)
+        return self._constants[key]
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> DeviceArray:
         """An array of zeros. Call it while active."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import weakref
 from collections.abc import Sequence
@@ -16,8 +17,8 @@ from ...grid import size_text
 from ...threads import thread_count
 from .. import FormedImage
 from ..devices import DeviceMemoryError
-from .gpu import DeviceArray, Gpu
-from .imaging import Beam, DeviceImages, develop, scatter_planes
+from .gpu import MOST_SPARE_BYTES, DeviceArray, Gpu
+from .imaging import Beam, DeviceImages, develop, planes_of_view, scatter_planes
 from .texels import BYTES_PER_VOXEL, MAX_MATERIALS, box_of_matter, check_materials, pack
 from .textures import Texture
 
@@ -34,6 +35,10 @@ _logger = logging.getLogger(__name__)
 
 BLOCK = (8, 16, 1)
 """Pixels of one thread block: a warp is a patch of 8 × 4, whose rays stay close together."""
+
+MOST_BATCH_BYTES = MOST_SPARE_BYTES
+MOST_VIEWS = 64
+"""Bound a batch: so much is kept for the next one, and the first images come soon."""
 
 MOST_BEAMS = 16
 """Spectra with detectors that are kept on the device; the oldest goes first."""
@@ -85,18 +90,26 @@ class CudaProjector:
         """
         height, width = _common_size(cameras)
         materials = materials_of([self, *others])
+        projectors = self, *others
         with self.gpu.active():
+            # An upload waits for the kernels before it: first all of them, then the kernels.
+            views = [self.gpu.upload(projector._views(cameras)) for projector in projectors]
+            planes = [projector._planes(materials) for projector in projectors]
             out = self.gpu.zeros((len(cameras), len(materials), height, width))
-            for projector in (self, *others):
-                projector._add_to(out, cameras, materials)
+            for projector, seen, plane_of in zip(projectors, views, planes, strict=True):
+                projector._add_to(out, seen, plane_of)
         return out
 
-    def _add_to(self, out: DeviceArray, cameras: Sequence[Camera], materials: Sequence[Material]) -> None:
-        planes, height, width = out.shape[1:]
-        views = self.gpu.upload(np.stack([_view(camera, self._ras_from_ijk) for camera in cameras]))
-        plane_of = self.gpu.upload(np.array([materials.index(material) for material in self.materials], np.int32))
+    def _views(self, cameras: Sequence[Camera]) -> npt.NDArray[np.float32]:
+        return np.stack([_view(camera, self._ras_from_ijk) for camera in cameras])
+
+    def _planes(self, materials: Sequence[Material]) -> DeviceArray:
+        return self.gpu.constant(np.array([materials.index(material) for material in self.materials], np.int32))
+
+    def _add_to(self, out: DeviceArray, views: DeviceArray, plane_of: DeviceArray) -> None:
+        count, planes, height, width = out.shape
         self.gpu.launch(
-            f"project_{columns_for(len(self.materials))}", (width, height, len(cameras)), BLOCK,
+            f"project_{columns_for(len(self.materials))}", (width, height, count), BLOCK,
             self._density.handle, self._labels.handle, *self._size, views.pointer, np.int32(width), np.int32(height),
             plane_of.pointer, np.int32(len(self.materials)), np.int32(planes), out.pointer,
         )  # fmt: skip
@@ -113,13 +126,46 @@ class CudaProjector:
         others: Sequence[CudaProjector] = (),
     ) -> FormedImage:
         """One finished image, copied from the device; see form_on_device."""
-        images = self.form_on_device([camera], spectrum, detector, noise, photons_per_pixel, seed, scatter, others)
-        return FormedImage(
-            images.signal.get()[0],
-            images.photons.get()[0],
-            images.mean_energy_kev.get()[0],
-            images.area_densities.get()[0],
+        return self.form_batch([camera], spectrum, detector, noise, photons_per_pixel, seed, scatter, others)[0]
+
+    def form_batch(
+        self,
+        cameras: Sequence[Camera],
+        spectrum: Spectrum,
+        detector: Detector,
+        noise: NoiseModel | None,
+        photons_per_pixel: float,
+        seed: int = 0,
+        scatter: ScatterModel | None = None,
+        others: Sequence[CudaProjector] = (),
+    ) -> list[FormedImage]:
+        """The first images, at least one, of a series of views: as many as are of one size and fit in memory.
+
+        They are enqueued in one go and copied from the device when all are done; see form_on_device.
+        """
+        count = self._batch_size(cameras, detector, noise, scatter, others)
+        images = self.form_on_device(
+            cameras[:count], spectrum, detector, noise, photons_per_pixel, seed, scatter, others
         )
+        arrays = images.signal, images.photons, images.mean_energy_kev, images.area_densities
+        return [FormedImage(*planes) for planes in zip(*(array.get() for array in arrays), strict=True)]
+
+    def _batch_size(
+        self,
+        cameras: Sequence[Camera],
+        detector: Detector,
+        noise: NoiseModel | None,
+        scatter: ScatterModel | None,
+        others: Sequence[CudaProjector],
+    ) -> int:
+        first = cameras[0]
+        channels = len(detector.channels)
+        planes = len(materials_of([self, *others])) + planes_of_view(channels, noise is not None, scatter is not None)
+        with self.gpu.active():
+            room = min(MOST_BATCH_BYTES, self.gpu.room() // 2)
+        most = min(MOST_VIEWS, max(1, room // (4 * planes * first.width * first.height)))
+        alike = itertools.takewhile(lambda camera: _size(camera) == _size(first), cameras[:most])
+        return sum(1 for _ in alike)
 
     def form_on_device(
         self,
@@ -169,8 +215,12 @@ def columns_for(materials: int) -> int:
     return next(columns for columns in (4, 8, 16) if materials <= columns)
 
 
+def _size(camera: Camera) -> tuple[int, int]:
+    return camera.height, camera.width
+
+
 def _common_size(cameras: Sequence[Camera]) -> tuple[int, int]:
-    sizes = {(camera.height, camera.width) for camera in cameras}
+    sizes = {_size(camera) for camera in cameras}
     if len(sizes) != 1:
         raise ValueError(f"A batch has cameras of (height, width) {sorted(sizes)}: give one size per batch.")
     return sizes.pop()

@@ -73,6 +73,12 @@ class DeviceImages:
     area_densities: DeviceArray
 
 
+def planes_of_view(channels: int, noise: bool, scatter: bool) -> int:
+    """The most pictures, of 4 bytes per pixel, that forming a view takes beside its area densities."""
+    sums = 3 * channels + 1
+    return sums + channels + 2 + (channels if noise else 0) + (2 * sums if scatter else 0)
+
+
 def develop(
     gpu: Gpu,
     area_densities: DeviceArray,
@@ -114,7 +120,7 @@ def develop(
             "quantum_noise", (padded, beam.channels, views), LINE,
             *frame, *margins, n0, np.int32(noise.quantum == "compound"), _seed(seed), drawn.pointer,
         )  # fmt: skip
-    kernel = gpu.upload(crosstalk)
+    kernel = gpu.constant(crosstalk)
     images = DeviceImages(
         DeviceArray(gpu, (views, beam.channels, height, width)),
         DeviceArray(gpu, (views, height, width)),
@@ -144,14 +150,14 @@ def scatter_planes(
 
     The planes are photons, signal and squared signal of every channel, then the energy, as in exposure.Exposure. A
     model's `estimate_on_device(area_densities, materials, cameras, spectrum, detector)` is given an array with
-    `__cuda_array_interface__`, which torch takes without a copy, and returns one of that shape, such as a tensor.
-    ValueError for another shape.
+    `__cuda_array_interface__`, which torch takes without a copy, and returns one of that shape, such as a tensor;
+    where it returns None, `estimate` is asked. ValueError for another shape.
     """
     views, _, height, width = area_densities.shape
     shape = views, 3 * len(detector.channels) + 1, height, width
     on_device = getattr(model, "estimate_on_device", None)
-    if on_device is not None:
-        planes = on_device(area_densities, materials, cameras, spectrum, detector)
+    planes = None if on_device is None else on_device(area_densities, materials, cameras, spectrum, detector)
+    if planes is not None:
         there = planes.__cuda_array_interface__
         if tuple(there["shape"]) != shape or there["typestr"] != "<f4" or there.get("strides") is not None:
             raise ValueError(f"The scatter model returns {there['shape']} {there['typestr']}: give {shape} float32.")

@@ -41,6 +41,12 @@ extern "C" void emulate(const char *setting, long long value) {
 
 extern "C" unsigned long long emulated_used_bytes() { return used_bytes; }
 extern "C" unsigned long long emulated_fetches(int linear) { return fetches[linear]; }
+// The calls since the last time that it was asked: U(pload), L(aunch), D(ownload), W(ait).
+extern "C" void emulated_calls(char *text, int room) {
+    std::strncpy(text, calls.c_str(), room);
+    calls.clear();
+}
+
 extern "C" int emulated_depth() { return depth; }
 
 extern "C" int emulated_parameters(const void *function, int *sizes) {
@@ -151,6 +157,7 @@ EXPORTED(cuCtxPopCurrent_v2)(CUcontext *context) {
 
 EXPORTED(cuCtxSynchronize)() {
     ENTER(true);
+    calls += 'W';
     return CUDA_SUCCESS;
 }
 
@@ -202,6 +209,7 @@ EXPORTED(cuLaunchKernel)(
         }
         arguments = unpacked.data();
     }
+    calls += 'L';
     kernel.run({grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, arguments);
     return CUDA_SUCCESS;
 }
@@ -220,7 +228,10 @@ EXPORTED(cuEventRecord)(CUevent event, CUstream) {
     return CUDA_SUCCESS;
 }
 
-EXPORTED(cuEventSynchronize)(CUevent) { return CUDA_SUCCESS; }
+EXPORTED(cuEventSynchronize)(CUevent) {
+    calls += 'W';
+    return CUDA_SUCCESS;
+}
 
 EXPORTED(cuEventElapsedTime)(float *milliseconds, CUevent start, CUevent stop) {
     *milliseconds = (float)(stop->milliseconds - start->milliseconds);

@@ -43,6 +43,7 @@ static size_t total_bytes = (size_t)2 << 30, used_bytes = 0;
 static std::map<CUdeviceptr, Allocation> memory;
 static std::map<std::string, int> failing; // function: the error that it is to give
 static thread_local int depth = 0;         // of this thread's stack of contexts
+static std::string calls;                  // a letter for every upload, launch, copy to the host and wait
 
 static CUresult failure(const char *function) {
     const auto found = failing.find(function);
@@ -56,7 +57,7 @@ static CUresult failure(const char *function) {
 
 EXPORTED(cuMemGetInfo_v2)(size_t *free, size_t *total) {
     ENTER(true);
-    *free = total_bytes - used_bytes;
+    *free = total_bytes - std::min(total_bytes, used_bytes);
     *total = total_bytes;
     return CUDA_SUCCESS;
 }
@@ -90,6 +91,7 @@ EXPORTED(cuMemsetD8_v2)(CUdeviceptr to, unsigned char value, size_t bytes) {
 
 EXPORTED(cuMemcpyHtoD_v2)(CUdeviceptr to, const void *from, size_t bytes) {
     ENTER(true);
+    calls += 'U';
     CHECK(memory.count(to) && bytes <= memory[to].bytes.size());
     std::memcpy(memory[to].bytes.data(), from, bytes);
     return CUDA_SUCCESS;
@@ -97,6 +99,7 @@ EXPORTED(cuMemcpyHtoD_v2)(CUdeviceptr to, const void *from, size_t bytes) {
 
 EXPORTED(cuMemcpyDtoH_v2)(void *to, CUdeviceptr from, size_t bytes) {
     ENTER(true);
+    calls += 'D';
     CHECK(memory.count(from) && bytes <= memory[from].bytes.size());
     std::memcpy(to, memory[from].bytes.data(), bytes);
     return CUDA_SUCCESS;
