@@ -280,6 +280,7 @@ def test_the_console_lines_of_the_readme_work_without_slicer(tmp_path):
     prelude = (
         f"import sys; sys.path[:0] = [{str(MODULE)!r}, {str(MODULE.parent)!r}]\n"
         "import slicer; slicer.mrmlScene = slicer.vtkMRMLScene()\n"
+        "from DeepDRRLogic import segmentation; segmentation.networks_installed = lambda: False  # quicker\n"
     )
     _run(prelude + found[1].replace("/tmp/", f"{tmp_path}/"), cwd=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} >= {"xray.png", "xray.png.json"}

@@ -317,7 +317,7 @@ def test_the_xray_on_the_detector_is_seen_from_behind_too(aimed):
     aimed.shoot()
     aimed.press("showImageCheck")
     place = aimed.carm.camera()
-    behind = place.detector_center_ras + 700.0 * place.principal_axis_ras
+    behind = place.detector_center_ras + 2000.0 * place.principal_axis_ras + [0.0, 0.0, 1500.0]  # past the arc
     camera = aimed.three_d.cameraNode()
     camera.SetFocalPoint(*place.detector_center_ras)
     camera.SetPosition(*behind)
