@@ -183,6 +183,8 @@ def as_json_values(value: Any, where: str = "metadata") -> Any:
         return [as_json_values(item, f"{where}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, float) and math.isinf(value):
         return str(value)
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and not math.isnan(value)):
+        return value  # nearly all there is: a spectrum alone has 200 numbers, and each picture has its spectrum
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:

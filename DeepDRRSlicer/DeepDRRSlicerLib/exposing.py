@@ -50,9 +50,14 @@ def expose(
     if width is not None and width < camera.width:
         height = max(1, round(width * camera.height / camera.width))
         photons *= camera.width * camera.height / (width * height)
-        camera, local = camera.resampled(width, height), local.resampled(width, height)
+        one = local is camera
+        camera = camera.resampled(width, height)
+        local = camera if one else local.resampled(width, height)
     patient = exposure.patient
     made = patient.simulator(quality, technique.device)
     simulator = tuned(made, technique, photons, patient.scatter(technique.scatter, quality))
-    image = simulator(local, technique.seed, exposure.metadata)
+    metadata = exposure.metadata
+    if quality == "preview":  # nobody asks a picture on the move how it was made, and writing that down takes longest
+        simulator.metadata = metadata = {}
+    image = simulator(local, technique.seed, metadata)
     return image if local is camera else replace(image, camera=camera)
