@@ -96,7 +96,7 @@ __device__ int fly(
         largest = fmaxf(largest, mu[material] * scene.peak[material]);
     if (!(largest > 0.0f)) return -1;
     for (;;) {
-        p = p + -logf(uniform(random)) / largest * d;
+        p = p + -logf(1.0f - uniform(random)) / largest * d;
         voxel = voxel_of(scene, p);
         if (voxel < 0) return -1;
         const int label = scene.labels[voxel];
