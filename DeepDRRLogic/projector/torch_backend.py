@@ -191,7 +191,8 @@ class TorchProjector:
 
     def _tensor(self, values: npt.NDArray[np.floating[Any]], dtype: torch.dtype) -> torch.Tensor:
         """On the device; in its type already here, for not every device knows float64."""
-        return torch.as_tensor(values, dtype=dtype).to(self.device)
+        there = torch.from_numpy(np.array(values, np.float64 if dtype == torch.float64 else np.float32))
+        return there.to(self.device, dtype)
 
     def _require_memory(self, needed: int) -> None:
         if self.device.type == "cuda":

@@ -47,6 +47,7 @@ def small_scenes(image_check, torso, monkeypatch):
     monkeypatch.setattr(image_check, "SIZES", ((20, 16), (30, 20)))
     monkeypatch.setattr(image_check, "TIMED_SIZES", ((20, 16),))
     monkeypatch.setattr(image_check, "PARITY_SIZE", (31, 24))
+    monkeypatch.setattr(image_check, "BATCHES", (2,))
     monkeypatch.setattr(image_check, "VIEWS", 3)
     monkeypatch.setattr(image_check, "REPETITIONS", 1)
     monkeypatch.setattr(image_check, "SEGMENTED_SHAPE", (24, 32, 32))
@@ -102,7 +103,7 @@ def test_fast_scatter_is_compared_and_timed(image_check, gpu, monkeypatch, capsy
     monkeypatch.setattr(on_device, "gpu_of_torch", lambda: torch.device("cpu"))
     assert image_check.check_fast_scatter()
     text = capsys.readouterr().out
-    assert "network: differs from the host by" in text and "| kernel, 20×16, 8 " in text
+    assert "network: differs from the host by" in text and "| kernel, 20×16, 2 " in text
 
 
 @NEEDS_TORCH

@@ -21,6 +21,7 @@ from DeepDRRLogic.volume import CTVolume
 SIZES = ((200, 200), (620, 480), (1024, 1024), (1536, 1536))
 DETECTOR_MM = 300.0
 TIMED_SIZES = ((620, 480), (1536, 1536))
+BATCHES = (1, 8)
 VIEWS = 24
 REPETITIONS = 15
 SEGMENTED_SHAPE = (275, 512, 512)
@@ -144,7 +145,7 @@ def check_fast_scatter() -> bool | None:
 def _scatter_times(gpu: object, volume: MaterialVolume, name: str) -> list[list[str]]:
     rows = []
     for size in TIMED_SIZES:
-        for count in (1, 8):
+        for count in BATCHES:
             found = []
             for scatter in (name, None):
                 simulator = XRaySimulator(volume, scatter=scatter, device="cuda")
