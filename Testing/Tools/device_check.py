@@ -279,11 +279,11 @@ STEPS: dict[str, Callable[[argparse.Namespace], int]] = {
     "series": check_series,
     "fast_scatter": check_fast_scatter,
     "segmentation": check_segmentation,
-    "scatter": check_scatter,
     "benchmark": run_benchmark,
     "profile": profile,
     "render": render_once,
     "sanitizer": check_sanitizer,
+    "scatter": check_scatter,
 }
 
 
