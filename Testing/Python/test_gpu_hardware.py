@@ -15,9 +15,8 @@ from DeepDRRLogic.projector.cuda.gpu import Gpu
 from DeepDRRLogic.projector.cuda.host import CudaProjector
 from DeepDRRLogic.projector.cuda.libcuda import Driver
 from DeepDRRLogic.projector.devices import DeviceError, choose_device, torch_device
-from DeepDRRLogic.scatter import running
+from DeepDRRLogic.scatter import make_scatter, running
 from DeepDRRLogic.scatter.montecarlo import simulate
-from DeepDRRLogic.scatter import make_scatter
 from DeepDRRLogic.spectrum import Spectrum
 from DeepDRRLogic.volume import MaterialVolume
 
