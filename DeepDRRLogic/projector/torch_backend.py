@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -189,9 +189,10 @@ class TorchProjector:
             total = total + torch.einsum("rs,rsm->mr", share * other_share * weight, found)
         return total
 
-    def _tensor(self, values: npt.NDArray[np.float64], dtype: torch.dtype) -> torch.Tensor:
+    def _tensor(self, values: npt.NDArray[np.floating[Any]], dtype: torch.dtype) -> torch.Tensor:
         """On the device; in its type already here, for not every device knows float64."""
-        return torch.as_tensor(values, dtype=dtype).to(self.device)
+        there = torch.from_numpy(np.array(values, np.float64 if dtype == torch.float64 else np.float32))
+        return there.to(self.device, dtype)
 
     def _require_memory(self, needed: int) -> None:
         if self.device.type == "cuda":

@@ -42,6 +42,7 @@ class NetworkScatter(KernelScatter):
     """
 
     name = "network"
+    network: CorrectionNet
 
     def __init__(
         self,

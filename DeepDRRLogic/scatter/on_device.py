@@ -52,7 +52,7 @@ class DeviceScatter:
         precision: torch.dtype | None = None,
     ) -> None:
         self.device = device
-        self.precision = precision or (torch.float32 if device.type == "cpu" else torch.float16)
+        self.precision = precision or precision_of(device)
         self._volume, self._field = volume, field
         self._box, self._corners = body_box(volume)
         density, labels = volume.density_g_cm3[self._box], volume.labels[self._box]
@@ -143,7 +143,8 @@ class DeviceScatter:
         """Our kernels run on the default stream: there this work waits for them, and they for it."""
         if self.device.type != "cuda":
             return contextlib.nullcontext()
-        return torch.cuda.stream(torch.cuda.default_stream(self.device))
+        stream: contextlib.AbstractContextManager[object] = torch.cuda.stream(torch.cuda.default_stream(self.device))
+        return stream
 
 
 _known: WeakKeyDictionary[KernelScatter, DeviceScatter | None] = WeakKeyDictionary()
@@ -171,6 +172,11 @@ def planes_on_gpu(
 def gpu_of_torch() -> torch.device | None:
     """The GPU that the projector uses, as torch knows it; None where this torch knows no CUDA."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else None
+
+
+def precision_of(device: torch.device) -> torch.dtype:
+    """Half precision for the network on a GPU."""
+    return torch.float32 if device.type == "cpu" else torch.float16
 
 
 def _widest(device: torch.device) -> type[np.floating[Any]]:

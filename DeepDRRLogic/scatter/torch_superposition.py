@@ -57,12 +57,14 @@ class Tables:
     def of(spectrum: Spectrum, materials: tuple[Material, ...], device: torch.device) -> Tables:
         """The tables of a spectrum."""
         energies, share = groups(spectrum)
-        sections = [uploaded(coefficients(materials, energies.tobytes(), name), device) for name in NAMES]
+        total, rayleigh, compton = (
+            uploaded(coefficients(materials, energies.tobytes(), name), device) for name in NAMES
+        )
         r_shape, c_shape, kept = angular(energies.tobytes())
         fitted = stored_fit()
         by_kind = np.stack([energies, energies * kept, energies * fitted.multiple_energy])
         return Tables(
-            uploaded(share, device), *sections, uploaded(r_shape, device), uploaded(c_shape, device),
+            uploaded(share, device), total, rayleigh, compton, uploaded(r_shape, device), uploaded(c_shape, device),
             uploaded(by_kind, device), by_kind, spectrum.mean_energy_kev,
             10.0 * float(material("water").mass_attenuation_cm2_g(spectrum.mean_energy_kev)) * float(share[0]), fitted,
         )  # fmt: skip

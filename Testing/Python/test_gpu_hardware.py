@@ -15,7 +15,7 @@ from DeepDRRLogic.projector.cuda.gpu import Gpu
 from DeepDRRLogic.projector.cuda.host import CudaProjector
 from DeepDRRLogic.projector.cuda.libcuda import Driver
 from DeepDRRLogic.projector.devices import DeviceError, choose_device, torch_device
-from DeepDRRLogic.scatter import running
+from DeepDRRLogic.scatter import make_scatter, running
 from DeepDRRLogic.scatter.montecarlo import simulate
 from DeepDRRLogic.spectrum import Spectrum
 from DeepDRRLogic.volume import MaterialVolume
@@ -88,6 +88,19 @@ def test_torch_sees_the_same_memory(gpu):
     assert np.array_equal(tensor.cpu().numpy(), areas.get())
     tensor += 1.0
     assert np.array_equal(tensor.cpu().numpy(), areas.get())
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("kernel", 1e-4), ("network", 3e-3)])
+def test_scatter_by_torch_on_the_gpu_is_that_of_the_host(gpu, patient, name, allowed):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch knows no CUDA")
+    model = make_scatter(name, (patient,))
+    cameras = [view(angle, 10, isocenter=patient.center_ras, size=(62, 48), pitch=6.0) for angle in (0, 40, 90)]
+    planes = model.estimate_on_device(None, (), cameras, SPECTRUM, IDEAL)
+    assert planes.device.type == "cuda"
+    for camera, found in zip(cameras, planes.cpu().numpy(), strict=True):
+        assert np.allclose(found[1], model.estimate(None, (), camera, SPECTRUM, IDEAL).signal[0], rtol=allowed)
 
 
 def test_torch_on_its_gpu_agrees_with_the_cpu(patient):

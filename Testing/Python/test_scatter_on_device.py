@@ -72,6 +72,7 @@ def test_in_half_precision_the_network_says_the_same(patient):
     assert all(values.dtype == torch.float16 for values in scatter._net.parameters())
     planes = scatter.planes(views(patient), NINETY, Detector.ideal()).numpy()
     assert 1e-6 < np.abs(planes / host - 1.0).max() < 2e-3
+    assert on_device.precision_of(torch.device("cuda")) == torch.float16
     # The network of the host is another one, and stays in float32.
     assert all(values.dtype == torch.float32 for values in made.network.parameters())
 

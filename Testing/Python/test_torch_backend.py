@@ -141,3 +141,27 @@ def test_a_gpu_with_too_little_memory_is_refused_before_it_is_filled(monkeypatch
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
     with pytest.raises(DeviceMemoryError, match=r"GB are free.*downsampled"):
         TorchProjector(smooth_volume(), "cuda")
+
+
+def test_a_device_without_float64_and_without_grid_sample_is_enough():
+    """Apple's GPUs have no float64 at all, and came late to sampling volumes and its gradient."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    called = set()
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            called.add(str(function))
+            for one in out if isinstance(out, (tuple, list)) else (out,):
+                assert not (isinstance(one, torch.Tensor) and one.dtype == torch.float64), function
+            return out
+
+    camera = a_camera()
+    with Watching():
+        projector = TorchProjector(smooth_volume(), "cpu")
+        projector.project(camera)
+        motion = torch.zeros(6, requires_grad=True)
+        projector.moved(camera, motion).sum().backward()
+    assert motion.grad.dtype == torch.float32 and motion.grad.abs().min() > 0
+    assert any("index_select" in name for name in called) and not any("grid_sample" in name for name in called)

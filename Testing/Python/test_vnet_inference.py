@@ -235,3 +235,33 @@ def test_arms_beside_the_trunk_stay():
     cleared = labels.copy()
     clear_surroundings(cleared, np.zeros(labels.shape, np.int16), (3.0, 1.0, 1.0), keep_table=False)
     np.testing.assert_array_equal(cleared, labels)
+
+
+@pytest.fixture
+def the_package_in(monkeypatch):
+    """The network of the package in a precision of choice; what is kept of others is forgotten."""
+
+    def choose(precision):
+        monkeypatch.setattr(running, "precision_of", lambda device: precision)
+        running._from_file.cache_clear()
+
+    yield choose
+    running._from_file.cache_clear()
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_half_precision_changes_hardly_a_label(the_package_in, precision):
+    ct = a_body((32, 44, 44), NETWORK_MM)
+    the_package_in(torch.float32)
+    single = segment_by_vnet(ct, device="cpu", patch=48, margin=0).labels
+    assert np.bincount(single.ravel(), minlength=3).min() > 100
+    the_package_in(precision)
+    half = segment_by_vnet(ct, device="cpu", patch=48, margin=0).labels
+    network = running.network_on(None, torch.device("cpu"))
+    assert network.precision == precision
+    assert {values.dtype for values in network.network.parameters()} == {precision}
+    assert (half != single).mean() < 1e-3
+
+
+def test_gpus_run_the_network_in_half_precision():
+    assert running.precision_of(torch.device("cuda")) == torch.float16
