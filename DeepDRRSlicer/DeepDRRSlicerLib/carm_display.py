@@ -62,7 +62,9 @@ def show_collimator(carm: CArmNodes, words: str) -> None:
 def update_pose(carm: CArmNodes) -> None:
     """Bring the stand to where the gantry needs it; the gantry itself hangs on the joints."""
     dimensions = _dimensions(carm)
-    carm.node("roll").SetCenterOfTransformation(0.0, dimensions.detector_y, 0.0)  # where its ring is
+    # Where their handles are: at the isocentre the arrow would be hidden by one of the whole arm's.
+    carm.node("roll").SetCenterOfTransformation(0.0, dimensions.detector_y, 0.0)
+    carm.node("lift").SetCenterOfTransformation(0.0, dimensions.source_y, 0.0)
     matrices = carm_model.group_matrices(dimensions, carm.ras_from_gantry())
     for group, node in _groups(carm).items():
         if group in matrices:
@@ -88,7 +90,8 @@ def bring_back(scene: Any) -> None:
 def setup_handles(carm: CArmNodes, view_node_ids: Sequence[str] = ()) -> None:
     """One handle per joint: arrows on the whole arm and its lift, a ring on each turning joint.
 
-    They lie around the isocentre, but for the roll's: the beam passes through it where it meets the detector.
+    They lie around the isocentre, but for two: the beam passes through the roll's where it meets the detector, and the
+    lift's is below the table, where the tube is at rest.
     """
     for joint in JOINTS:
         node = carm.node(joint)
