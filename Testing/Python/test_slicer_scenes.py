@@ -273,6 +273,19 @@ def test_the_library_imports_nothing_heavy():
     assert _run(script).strip() == "[]"
 
 
+def test_from_a_source_folder_the_simulator_beside_it_is_found(tmp_path):
+    _run(
+        f"import sys; from pathlib import Path; root, module = Path({str(MODULE.parent)!r}), {str(MODULE)!r}\n"
+        "sys.path[:] = [module, *(p for p in sys.path if not (Path(p) / 'DeepDRRLogic').is_dir())]\n"
+        "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder).lower()]\n"
+        "from importlib.util import find_spec\n"
+        "assert find_spec('DeepDRRLogic') is None, 'the simulator is found without its help'\n"
+        "import DeepDRRSlicerLib.technique, DeepDRRLogic\n"
+        "assert Path(DeepDRRLogic.__file__).parents[1] == root\n",
+        cwd=tmp_path,
+    )
+
+
 def test_the_console_lines_of_the_readme_work_without_slicer(tmp_path):
     text = (MODULE.parent / "README.md").read_text(encoding="utf-8")
     found = re.search(r"```python\n(# In Slicer's Python console.*?)```", text, re.DOTALL)
