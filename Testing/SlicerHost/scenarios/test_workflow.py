@@ -127,6 +127,12 @@ def test_an_angle_set_from_python_is_the_same_state_as_one_typed(aimed):
     assert aimed.ui.primarySlider.value == -40.0
     assert aimed.ui.readoutLabel.text.startswith("RAO 40.0°, CRAN 0.0°")
     assert len(events) == 1, "setting a joint once was answered by setting it again"
+    aimed.carm.set(primary_angle_deg=-38.987, secondary_angle_deg=0.512)
+    mouse.settle()
+    assert aimed.ui.primarySlider.value == -39.0, "the panel shows one decimal"
+    assert np.allclose(aimed.angles(), (-38.987, 0.512, 0), atol=1e-9), "the panel wrote back what it shows"
+    aimed.carm.set(primary_angle_deg=-40.0, secondary_angle_deg=0.0)
+    mouse.settle()
     by_python = aimed.wait_for_full_quality()
     mouse.type_number(aimed.ui.primarySlider, 0)
     aimed.wait_for_full_quality()
