@@ -182,7 +182,7 @@ class ExposureOptions:
         _option(
             _EXPOSURE,
             "--scatter",
-            help="Scattered radiation: network (needs torch), kernel, montecarlo (exact, minutes).",
+            help="Scattered radiation: network, network-paper (both need torch), kernel, montecarlo (exact, minutes).",
             show="none",
         ),
     ] = None

@@ -54,9 +54,16 @@ def _network(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterM
     return NetworkScatter(volumes, threads=threads)
 
 
+def _paper(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterModel:
+    from .paper import PaperNetworkScatter
+
+    return PaperNetworkScatter(volumes, threads=threads)
+
+
 SCATTER_MODELS: dict[str, Callable[[Sequence[MaterialVolume], int | None], ScatterModel]] = {
     "kernel": _kernel,
     "network": _network,
+    "network-paper": _paper,
     "montecarlo": _montecarlo,
 }
 """Scatter models by name, made from the volumes of a simulator and its number of threads."""

@@ -22,6 +22,8 @@ CHANNELS = (
     "beam", "transmission", "log_rayleigh", "log_compton", "log_multiple", "depth", "depth_hard", "depth_soft",
     "gap", "thickness", "exit_gap", "tilt", "pitch", "distance", "energy", "hardness",
 )  # fmt: skip
+DEPTH_UNIT = 4.0
+"""Optical depth that is 1 in the picture "depth"."""
 LEAST = 1e-4
 NOTHING = 0.02
 
@@ -58,7 +60,7 @@ def features(layers: Layers, spectrum: Spectrum, first: Superposed) -> Float32Ar
         10.0 * mu_mean * float(share[0]),
     )
     pictures = (
-        _padded(layers.beam), _padded(first.transmission), *logs, depth / 4.0, hard / 4.0, soft / 8.0,
+        _padded(layers.beam), _padded(first.transmission), *logs, depth / DEPTH_UNIT, hard / 4.0, soft / 8.0,
         gap, np.sqrt(np.maximum(square - gap**2, 0.0)), exit_gap, tilt,
     )  # fmt: skip
     constants = [np.full(depth.shape, number) for number in numbers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,8 @@ class KernelScatter:
     """The scatter model of `superposition.superpose`, in the units of the primary.
 
     `field` (u0, v0, u1, v1) is the part of the detector in the collimated beam, in fractions of its width and height;
-    `grid` an anti-scatter grid. Voxels below 4 mm are joined first, several volumes on one grid.
+    `grid` an anti-scatter grid. `rayleigh_only` leaves out all but single Rayleigh scatter, as the DeepDRR paper does.
+    Voxels below 4 mm are joined first, several volumes on one grid.
     """
 
     name = "kernel"
@@ -49,10 +51,12 @@ class KernelScatter:
         *,
         field: Field = WHOLE_DETECTOR,
         grid: AntiScatterGrid | None = None,
+        rayleigh_only: bool = False,
         threads: int | None = None,
     ) -> None:
         self.volume = joined(volumes, VOXEL_MM)
         self.field, self.grid, self.threads = check_field(field), grid, thread_count(threads)
+        self.rayleigh_only = rayleigh_only
 
     def estimate(
         self,
@@ -65,6 +69,8 @@ class KernelScatter:
         """The scattered exposure at the camera's pixels, interpolated from some 32 × 32; see `ScatterModel`."""
         del area_densities, materials  # depth decides, which the volume knows
         scatter = self.superposed(cut(self.volume, camera, self.threads, self.field), spectrum)
+        if self.rayleigh_only:
+            scatter = replace(scatter, photons=scatter.photons[:1], energies_kev=scatter.energies_kev[:1])
         return upsampled_exposure(detected(scatter, spectrum, detector), camera)
 
     def estimate_on_device(
@@ -77,10 +83,10 @@ class KernelScatter:
     ) -> Any | None:
         """The same for a batch of views on the GPU by torch, see cuda.imaging.scatter_planes; None where it cannot be.
 
-        It can without a grid and where torch with CUDA is installed.
+        It can with all kinds of scatter, without a grid, and where torch with CUDA is installed.
         """
         del area_densities, materials
-        if self.grid is not None or find_spec("torch") is None:
+        if self.grid is not None or self.rayleigh_only or find_spec("torch") is None:
             return None
         try:
             from .on_device import planes_on_gpu
@@ -99,6 +105,7 @@ class KernelScatter:
             "model": self.name,
             "field": list(self.field),
             "grid": None if self.grid is None else dataclasses.asdict(self.grid),
+            "rayleigh_only": self.rayleigh_only,
         }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from .setup import WHOLE_DETECTOR, Field
 from .superposition import Superposed, superpose
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..spectrum import Spectrum
     from ..volume import MaterialVolume
     from .antiscatter import AntiScatterGrid
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from .layers import Layers
 
 Float32Array = npt.NDArray[np.float32]
+
+Net = TypeVar("Net", bound="nn.Module")
 
 WEIGHTS = "network.safetensors"
 _MIRRORS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
@@ -50,9 +54,10 @@ class NetworkScatter(KernelScatter):
         *,
         field: Field = WHOLE_DETECTOR,
         grid: AntiScatterGrid | None = None,
+        rayleigh_only: bool = False,
         threads: int | None = None,
     ) -> None:
-        super().__init__(volumes, field=field, grid=grid, threads=threads)
+        super().__init__(volumes, field=field, grid=grid, rayleigh_only=rayleigh_only, threads=threads)
         self.network = stored_network()
 
     def superposed(self, layers: Layers, spectrum: Spectrum) -> Superposed:
@@ -64,7 +69,7 @@ class NetworkScatter(KernelScatter):
 
     def to_dict(self) -> dict[str, Any]:
         """What the image's metadata say of the model; "weights" is their checksum."""
-        return super().to_dict() | {"weights": _card()["sha256"]}
+        return super().to_dict() | {"weights": checksum(WEIGHTS)}
 
     def _factors(self, pictures: Float32Array) -> Float32Array:
         import torch
@@ -84,25 +89,38 @@ class NetworkScatter(KernelScatter):
 @cache
 def stored_network() -> CorrectionNet:
     """The network that comes with the package, its weights checked; ValueError if they are damaged."""
+    need_torch()
+    from .architecture import CorrectionNet
+
+    return with_weights(CorrectionNet(), WEIGHTS)
+
+
+def need_torch() -> None:
+    """ValueError with the remedy where torch or safetensors is missing."""
     try:
-        import safetensors.torch
-        import torch
+        import safetensors.torch  # noqa: F401
+        import torch  # noqa: F401
     except ImportError as error:
         raise ValueError(
             "scatter='network' needs torch and safetensors: pip install 'DeepDRRLogic[networks]'; or use 'kernel'."
         ) from error
-    from .architecture import CorrectionNet
 
-    data = (files("DeepDRRLogic") / "data" / "scatter" / WEIGHTS).read_bytes()
-    if hashlib.sha256(data).hexdigest() != _card()["sha256"]:
-        raise ValueError(f"The weights of the scatter network, {WEIGHTS}, are damaged: install DeepDRRLogic again.")
-    net = CorrectionNet()
-    net.load_state_dict({name: value.to(torch.float32) for name, value in safetensors.torch.load(data).items()})
+
+def with_weights(net: Net, name: str) -> Net:
+    """The network, ready for use, with the weights of that file of the package; ValueError if they are damaged."""
+    import safetensors.torch
+    import torch
+
+    data = (files("DeepDRRLogic") / "data" / "scatter" / name).read_bytes()
+    if hashlib.sha256(data).hexdigest() != checksum(name):
+        raise ValueError(f"The weights of the scatter network, {name}, are damaged: install DeepDRRLogic again.")
+    net.load_state_dict({key: value.to(torch.float32) for key, value in safetensors.torch.load(data).items()})
     net.eval()
     return net
 
 
 @cache
-def _card() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads((files("DeepDRRLogic") / "data" / "scatter" / "network.json").read_text("utf-8"))
-    return table
+def checksum(name: str) -> str:
+    """SHA-256 of a file of weights, as it was when it came into the package."""
+    path = files("DeepDRRLogic") / "data" / "scatter" / name.replace(".safetensors", ".json")
+    return str(json.loads(path.read_text("utf-8"))["sha256"])

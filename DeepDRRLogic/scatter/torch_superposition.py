@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..materials import material
-from .features import LEAST, NOTHING
+from .features import DEPTH_UNIT, LEAST, NOTHING
 from .layers import MARGIN
 from .superposition import NAMES, SUB, Fitted, angular, coefficients, groups, perspective, stored_fit
 
@@ -165,8 +165,8 @@ def features(around: Tensor, views: Views, tables: Tables, first: Scatter) -> Te
         _padded(torch.einsum("vkgrc,kg->vkrc", first.photons, tables.energies)) / tables.mean_energy_kev + LEAST
     )
     pictures = (
-        _padded(views.beam), _padded(first.transmission), *(logs / 4.0).unbind(1), depth / 4.0, hard / 4.0, soft / 8.0,
-        gap, (square - gap**2).clamp_min(0.0).sqrt(), exit_gap, 10.0 * (1.0 - 1.0 / views.rays),
+        _padded(views.beam), _padded(first.transmission), *(logs / 4.0).unbind(1), depth / DEPTH_UNIT, hard / 4.0,
+        soft / 8.0, gap, (square - gap**2).clamp_min(0.0).sqrt(), exit_gap, 10.0 * (1.0 - 1.0 / views.rays),
     )  # fmt: skip
     numbers = (
         views.pitch_mm.prod(dim=1).sqrt() / 10.0,

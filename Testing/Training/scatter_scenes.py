@@ -24,6 +24,7 @@ WHOLE = ("chest_a_ct", "abdomen_pelvis_b_ct", "head_arms_chest_ct", "head_ct", "
 PHANTOMS = tuple(f"phantom:{seed}" for seed in range(1, 9))
 TISSUES = ("air", "soft_tissue", "bone")
 METALS = ("titanium", "stainless_steel", "cobalt_chrome")
+HARD_FROM = 100_000
 NEAREST_DETECTOR_MM, NEAREST_SOURCE_MM = 5.0, 150.0
 
 
@@ -40,8 +41,16 @@ class Scene:
 
 
 def training_scene(number: int, folder: Path) -> Scene:
-    """Scene of the training set; `folder` holds the CTs of WHOLE and of any number of crops (hip_*, limb_*)."""
+    """Scene of the training set; `folder` holds the CTs of WHOLE and of any number of crops (hip_*, limb_*).
+
+    From HARD_FROM on, bodies are larger and views nearer to their edges: next to nothing gets through them, or little
+    of them is in the beam.
+    """
     rng = np.random.default_rng([2018, number])
+    if number >= HARD_FROM:
+        kinds = (WHOLE, PHANTOMS, ("block",))
+        kind = kinds[int(rng.choice(3, p=(0.6, 0.28, 0.12)))]
+        return _scene(str(rng.choice(kind)), folder, rng, sizes=(1.0, 1.35), aside=1.25)
     crops = tuple(sorted(p.name.removesuffix(".nii.gz") for p in folder.glob("[hl]i[pm]*_ct.nii.gz")))
     kinds = (WHOLE, crops or WHOLE, PHANTOMS, ("block",))
     kind = kinds[int(rng.choice(4, p=(0.42, 0.2, 0.26, 0.12)))]
@@ -51,20 +60,26 @@ def training_scene(number: int, folder: Path) -> Scene:
 def held_out_scene(number: int, folder: Path) -> Scene:
     """Scene of the held-out patients, who are in no training scene; their size is left as it is."""
     rng = np.random.default_rng([2019, number])
-    return _scene(HELD_OUT[number % len(HELD_OUT)], folder, rng, scaled=False)
+    return _scene(HELD_OUT[number % len(HELD_OUT)], folder, rng, sizes=None)
 
 
-def _scene(patient: str, folder: Path, rng: np.random.Generator, scaled: bool = True) -> Scene:
+def _scene(
+    patient: str,
+    folder: Path,
+    rng: np.random.Generator,
+    sizes: tuple[float, float] | None = (0.85, 1.15),
+    aside: float = 1.15,
+) -> Scene:
     volume = _block(rng) if patient == "block" else _patient(patient, folder)
-    if scaled:
+    if sizes:
         affine = volume.ras_from_ijk.copy()
-        affine[:, :3] *= rng.uniform(0.85, 1.15)
+        affine[:, :3] *= rng.uniform(*sizes)
         volume = replace(volume, ras_from_ijk=affine)
     metal = bool(rng.random() < 0.25)
     if metal:
         for _ in range(rng.integers(1, 4)):
             volume = _with_metal(volume, rng)
-    camera = _camera(volume, rng)
+    camera = _camera(volume, rng, aside)
     spectrum = Spectrum.preset(str(rng.choice(spectrum_presets())))
     if rng.random() < 0.15:
         spectrum = spectrum.filtered("copper", float(rng.uniform(0.1, 0.5)))
@@ -137,7 +152,7 @@ def _with_metal(volume: MaterialVolume, rng: np.random.Generator) -> MaterialVol
     return MaterialVolume(density, labels, materials, volume.ras_from_ijk)
 
 
-def _camera(volume: MaterialVolume, rng: np.random.Generator) -> Camera:
+def _camera(volume: MaterialVolume, rng: np.random.Generator, aside: float) -> Camera:
     """A C-arm or a radiography room around some place in the body, with all mass between source and detector."""
     solid = np.argwhere(volume.density_g_cm3 > 0.3)
     places = apply(volume.ras_from_ijk, solid[rng.integers(len(solid), size=4000)][:, ::-1])
@@ -155,7 +170,7 @@ def _camera(volume: MaterialVolume, rng: np.random.Generator) -> Camera:
         height = width * float(rng.choice([1.0, 1.0, rng.uniform(0.6, 1.0)]))
         pitch = width / 64.0
         middle = places.mean(axis=0)
-        place = middle + rng.uniform(0.0, 1.15) * (places[rng.integers(len(places))] - middle)
+        place = middle + rng.uniform(0.0, aside) * (places[rng.integers(len(places))] - middle)
         shift = rng.uniform(-60.0, 60.0, 2) if rng.random() < 0.15 else np.zeros(2)
         x, y, z = place.tolist()
         camera = CArm(

@@ -1,9 +1,10 @@
 """Trains the scatter network on the examples of prepare_scatter.py.
 
-Run: python Testing/Training/train_scatter.py EXAMPLES OUTPUT.pt [--minutes 15] [--start OTHER.pt] [--threads 1]
+Run: python Testing/Training/train_scatter.py EXAMPLES OUTPUT.pt [--architecture default|paper] [--minutes 15]
+[--start OTHER.pt] [--threads 1]
 The loss is that of the logarithms of scatter summed over blocks of pixels, weighted with their Monte Carlo noise: no
 picture is denoised, and the bias of a logarithm, half its variance, is 0.1 % at the noise of a typical block, 5 %.
-Examples are turned and mirrored at random.
+Examples are turned and mirrored at random. Until three quarters of the time the convolutions are of half precision.
 """
 
 from __future__ import annotations
@@ -17,22 +18,28 @@ import torch
 from torch.nn import functional
 
 from DeepDRRLogic.scatter.architecture import CorrectionNet
+from DeepDRRLogic.scatter.convnet import ConvNet
 from DeepDRRLogic.scatter.layers import MARGIN, SIDE
 
 BATCH, WHOLE = 16, SIDE + 2 * MARGIN
-HIGHEST_RATE, LOWEST_RATE, WEIGHT_DECAY = 2e-3, 2e-5, 1e-4
-AVERAGED = 0.99
+HIGHEST_RATE, LOWEST_RATE, WEIGHT_DECAY = 2e-3, 2e-5, 0.05
+AVERAGED = 0.998
+HALF_PRECISION_UNTIL = 0.75
 BLOCKS, KIND_WEIGHTS = (4, 8), (0.5, 1.0)
 NOISIEST, CLOSE_ENOUGH = 0.3, 0.05
+ARCHITECTURES = {"default": CorrectionNet, "paper": ConvNet}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("examples", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="default")
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--start", type=Path)
     parser.add_argument("--rate", type=float, default=HIGHEST_RATE)
+    parser.add_argument("--coarse", action="store_true", help="the paper's network on 32 × 32 pixels")
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -40,7 +47,9 @@ def main() -> None:
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     examples = load(options.examples)
-    net = CorrectionNet()
+    net = ARCHITECTURES[options.architecture]().to(memory_format=torch.channels_last)
+    if options.coarse:
+        net.pixels = SIDE
     if options.start:
         net.load_state_dict(torch.load(options.start, weights_only=True))
     average = torch.optim.swa_utils.AveragedModel(
@@ -53,9 +62,12 @@ def main() -> None:
         rate *= min(1.0, (step + 1) / 100)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        index = torch.from_numpy(rng.integers(len(examples[0]), size=BATCH))
+        index = torch.from_numpy(rng.integers(len(examples[0]), size=options.batch))
         quarters, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-        loss = loss_of(net, *(turned(x[index], quarters, mirrored) for x in examples))
+        batch = [turned(x[index], quarters, mirrored) for x in examples]
+        with torch.autocast("cpu", torch.bfloat16, enabled=done < HALF_PRECISION_UNTIL):
+            found = scattered(net, *batch[:2])
+        loss = loss_of(found.float(), *batch[1:])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -63,19 +75,19 @@ def main() -> None:
         average.update_parameters(net)
         losses.append(loss.item())
         step += 1
-        if step % 200 == 0:
-            print(f"{step} steps, {100 * done:.0f} %, loss {np.mean(losses[-200:]):.5f}", flush=True)
+        if step % 100 == 0:
+            print(f"{step} steps, {100 * done:.0f} %, loss {np.mean(losses[-100:]):.5f}", flush=True)
             torch.save(average.module.state_dict(), options.output)
     torch.save(average.module.state_dict(), options.output)
-    print(f"{step} steps, loss {np.mean(losses[-200:]):.5f}, {len(examples[0])} examples")
+    print(f"{step} steps, loss {np.mean(losses[-100:]):.5f}, {len(examples[0])} examples")
 
 
 def load(folder: Path) -> tuple[torch.Tensor, ...]:
-    """Pictures, base, truth and the truth's standard error, on squares, in units of each picture's mean."""
+    """Pictures, base, truth and the truth's standard error, on squares, in units of the open beam."""
     pictures, bases, truths, errors = [], [], [], []
     for path in sorted(folder.glob("[0-9]*.npz")):
         with np.load(path) as file:
-            scale = np.maximum(file["base"].mean(axis=(1, 2), keepdims=True), 1e-9)
+            scale = file["mean_energy_kev"]
             pictures.append(squared(file["pictures"], WHOLE))
             bases.append(squared(file["base"] / scale, SIDE))
             truths.append(squared(file["truth"] / scale, SIDE))
@@ -94,10 +106,15 @@ def turned(pictures: torch.Tensor, quarters: int, mirrored: bool) -> torch.Tenso
     return torch.flip(rotated, (3,)) if mirrored else rotated
 
 
-def loss_of(
-    net: torch.nn.Module, pictures: torch.Tensor, base: torch.Tensor, truth: torch.Tensor, error: torch.Tensor
-) -> torch.Tensor:
-    found = base * torch.exp(net(pictures)[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN])
+def scattered(net: torch.nn.Module, pictures: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    """Scatter in units of the open beam, whether a network finds that or factors on the first estimate."""
+    found: torch.Tensor = net(pictures.contiguous(memory_format=torch.channels_last))
+    return found if isinstance(net, ConvNet) else base * torch.exp(found[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN])
+
+
+def loss_of(found: torch.Tensor, base: torch.Tensor, truth: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+    scale = base.mean(dim=(2, 3), keepdim=True).clamp_min(1e-9)
+    found, truth, error = found / scale, truth / scale, error / scale
     total = torch.zeros(())
     for block in BLOCKS:
         f, t, variance = (functional.avg_pool2d(x, block) for x in (found, truth, error**2))
