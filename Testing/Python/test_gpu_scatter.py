@@ -138,7 +138,7 @@ def test_voxels_are_worth_what_they_are_on_the_cpu(gpu, monkeypatch):
     with gpu.active():
         scene = DeviceScene(gpu, run)
     host.weigh(gpu, scene, run)
-    assert np.allclose(scene._arrays["worth"].get(), running._weighed(run, 2).worth, rtol=0.02)
+    assert np.allclose(scene._arrays["worth"].get(), running._weighed(run, 2).worth, rtol=1e-3)
 
 
 def by_the_gpus_numbers(monkeypatch, run):
@@ -174,8 +174,8 @@ def test_given_the_same_numbers_every_photon_goes_the_way_it_goes_on_the_cpu(gpu
     tallies, ledgers = by_the_gpus_numbers(monkeypatch, run)
     same = [
         np.allclose(batch.ledger, ledger, rtol=1e-4, atol=1e-5 * ledger[0])
-        and np.allclose(batch.found, tally, rtol=0.004, atol=1e-5 * tally.max())
+        and np.allclose(batch.found, tally, rtol=1e-3, atol=1e-5 * tally.max())
         for batch, ledger, tally in zip(there, ledgers, tallies, strict=True)
     ]
-    assert np.mean(same) > 0.99
+    assert np.mean(same) > 0.995
     assert (tallies.sum(axis=(0, 2, 3, 4)) > 0.0).all()  # the primary, and scattering of every kind
