@@ -45,6 +45,11 @@ class Run:
     forced: int
     seed: int
 
+    @property
+    def mean_node(self) -> int:
+        """The node of the tables that is nearest to the spectrum's mean energy."""
+        return round((self.mean_kev - self.physics.first_kev) * self.physics.per_kev)
+
     def weighed(self, transmission: npt.NDArray[np.float32]) -> Body:
         """The body with the worth of its voxels: the transmission to the detector, on average 1 over its mass.
 

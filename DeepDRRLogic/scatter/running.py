@@ -9,7 +9,6 @@ import numpy as np
 
 from ..projector.devices import DeviceError, warn_once
 from ..threads import in_slabs
-from .interactions import FIRST_KEV, STEP_KEV
 from .run import Batch, Cancelled, Progress, Run
 from .tallies import COMPONENTS, LEDGER
 
@@ -96,7 +95,7 @@ def run_on_cpu(run: Run, threads: int, progress: Progress | None, cancelled: Can
 def _weighed(run: Run, threads: int) -> Body:
     from .transport import transmissions
 
-    mu = run.physics.attenuation[:, round((run.mean_kev - FIRST_KEV) / STEP_KEV)].copy()
+    mu = run.physics.attenuation[:, run.mean_node].copy()
     found = np.empty_like(run.body.density)
     in_slabs(lambda k0, k1: transmissions(run.body, run.panel, mu, k0, k1, found), len(found), threads)
     return run.weighed(found)

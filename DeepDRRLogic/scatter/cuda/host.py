@@ -56,10 +56,10 @@ def run_on_gpu(run: Run, gpu: Gpu, progress: Progress | None, cancelled: Cancell
 
 
 def weigh(gpu: Gpu, scene: DeviceScene, run: Run) -> None:
-    """Give the voxels of a scene their worth; see setup.weighed."""
+    """Give the voxels of a scene their worth; see Run.weighed."""
     with gpu.active():
         worth = gpu.zeros(run.body.density.shape)
-    mean_kev = np.float32(run.mean_kev)
+    mean_kev = np.float32(run.physics.first_kev + run.mean_node / run.physics.per_kev)
 
     def transmissions(first: int, count: int) -> None:
         arguments = mean_kev, np.uint64(first), np.uint32(count), worth.pointer
