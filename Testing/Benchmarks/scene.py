@@ -26,7 +26,7 @@ ANGLES_DEG = {"AP": (180.0, 0.0), "lateral": (90.0, 0.0), "LAO 35 CRAN 20": (35.
 
 def material_volume(ct: CTVolume) -> MaterialVolume:
     """Air, soft tissue and bone by the default thresholds."""
-    return MaterialVolume.from_ct(ct, segment(ct))
+    return MaterialVolume.from_ct(ct, segment(ct, "threshold"))
 
 
 def cameras(volume: MaterialVolume, preset: str = "deepdrr_paper") -> dict[str, Camera]:

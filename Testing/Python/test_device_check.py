@@ -6,6 +6,7 @@ import contextlib
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,6 +115,10 @@ def test_segmentation_is_timed_and_its_precision_compared(image_check, monkeypat
 
     if not torch.cuda.is_available():
         assert image_check.check_segmentation(None) is None
+    hu = np.full((20, 30, 30), -1000, np.int16)
+    hu[:, 4:-4, 4:-4], hu[5:12, 10:20, 10:20] = 40, 700
+    small = CTVolume(hu, centred_affine(hu.shape, (1.0, 1.0, 1.0)))
+    monkeypatch.setattr(image_check, "phantom", lambda spacing_mm: SimpleNamespace(ct=small))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
