@@ -42,7 +42,8 @@ class XRaySimulator:
     Volumes that overlap add up; where one should displace the other, as an implant displaces bone, carve the place out
     first with `MaterialVolume.replaced_by`. `photons_per_pixel` is N0, the photons that reach a pixel with nothing in
     the beam. `scatter` is a model or its name (scatter.SCATTER_MODELS), or None. `noise` is by default what the
-    detector declares; None makes a noiseless image. `device` and `threads` are handed to the projector.
+    detector declares; None makes a noiseless image. `device` and `threads` are for the projector, and for a
+    Monte Carlo that is asked for by name.
     """
 
     def __init__(
@@ -73,10 +74,10 @@ class XRaySimulator:
         self.noise = NoiseModel.of(self.detector) if noise == "detector" else noise
         self.device = device
         self.threads = thread_count(threads)
-        self.scatter = make_scatter(scatter, self.volumes, self.threads)
+        self._choice = choose_device(device)
+        self.scatter = make_scatter(scatter, self.volumes, self.threads, device)
         self.metadata = dict(metadata or {})
         self.materials = _all_materials(self.volumes)
-        self._choice = choose_device(device)
         self._projectors: list[Projector] = [make_projector(v, self._choice.device, self.threads) for v in self.volumes]
 
     def __call__(self, camera: Camera, seed: int = 0, metadata: Mapping[str, Any] | None = None) -> XRayImage:

@@ -36,48 +36,51 @@ class ScatterModel(Protocol):
         ...
 
 
-def _montecarlo(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterModel:
+def _montecarlo(volumes: Sequence[MaterialVolume], threads: int | None, device: str) -> ScatterModel:
     from .montecarlo import MonteCarloScatter
 
-    return MonteCarloScatter(volumes, threads=threads)
+    return MonteCarloScatter(volumes, threads=threads, device="auto" if device == "torch" else device)
 
 
-def _kernel(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterModel:
+def _kernel(volumes: Sequence[MaterialVolume], threads: int | None, _device: str) -> ScatterModel:
     from .kernel import KernelScatter
 
     return KernelScatter(volumes, threads=threads)
 
 
-def _network(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterModel:
+def _network(volumes: Sequence[MaterialVolume], threads: int | None, _device: str) -> ScatterModel:
     from .network import NetworkScatter
 
     return NetworkScatter(volumes, threads=threads)
 
 
-def _paper(volumes: Sequence[MaterialVolume], threads: int | None) -> ScatterModel:
+def _paper(volumes: Sequence[MaterialVolume], threads: int | None, _device: str) -> ScatterModel:
     from .paper import PaperNetworkScatter
 
     return PaperNetworkScatter(volumes, threads=threads)
 
 
-SCATTER_MODELS: dict[str, Callable[[Sequence[MaterialVolume], int | None], ScatterModel]] = {
+SCATTER_MODELS: dict[str, Callable[[Sequence[MaterialVolume], int | None, str], ScatterModel]] = {
     "kernel": _kernel,
     "network": _network,
     "network-paper": _paper,
     "montecarlo": _montecarlo,
 }
-"""Scatter models by name, made from the volumes of a simulator and its number of threads."""
+"""Scatter models by name, made from the volumes of a simulator, its number of threads and its device."""
 
 
 def make_scatter(
-    model: ScatterModel | str | None, volumes: Sequence[MaterialVolume], threads: int | None = None
+    model: ScatterModel | str | None,
+    volumes: Sequence[MaterialVolume],
+    threads: int | None = None,
+    device: str = "auto",
 ) -> ScatterModel | None:
     """The model of that name with its default parameters, or what was given; ValueError for an unknown name."""
     if not isinstance(model, str):
         return model
     if model not in SCATTER_MODELS:
         raise ValueError(f"Unknown scatter model {model!r}: choose {', '.join(SCATTER_MODELS)} or None.")
-    return SCATTER_MODELS[model](volumes, threads)
+    return SCATTER_MODELS[model](volumes, threads, device)
 
 
 __all__ = ["SCATTER_MODELS", "ScatterModel", "make_scatter"]

@@ -288,6 +288,8 @@ def test_a_simulator_takes_scatter_by_name_and_adds_it():
     assert with_scatter.metadata["scatter"]["model"] == "montecarlo"
     assert with_scatter.metadata["scatter"]["photons"] == 20_000
     assert isinstance(make_scatter("montecarlo", [volume]), MonteCarloScatter)
+    followed_on = [XRaySimulator(volume, scatter="montecarlo", device=name).scatter.device for name in ("cpu", "auto")]
+    assert followed_on == ["cpu", "auto"]
     with pytest.raises(ValueError, match="montecarlo"):
         XRaySimulator(volume, scatter="magic")
 
