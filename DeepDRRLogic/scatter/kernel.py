@@ -83,10 +83,10 @@ class KernelScatter:
     ) -> Any | None:
         """The same for a batch of views on the GPU by torch, see cuda.imaging.scatter_planes; None where it cannot be.
 
-        It can with all kinds of scatter, without a grid, and where torch with CUDA is installed.
+        It can with all kinds of scatter, and where torch with CUDA is installed.
         """
         del area_densities, materials
-        if self.grid is not None or self.rayleigh_only or find_spec("torch") is None:
+        if self.rayleigh_only or find_spec("torch") is None:
             return None
         try:
             from .on_device import planes_on_gpu

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from ..materials import Material
     from ..spectrum import Spectrum
     from ..volume import MaterialVolume
+    from .antiscatter import AntiScatterGrid
     from .architecture import CorrectionNet
     from .kernel import KernelScatter
 
 VIEWS_AT_A_TIME = 8
-"""Bounds the memory that the estimate takes to some 300 MB."""
+"""Bounds the memory that the estimate takes to some 600 MB."""
 
 _MIRRORS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 
@@ -47,13 +48,14 @@ class DeviceScatter:
         self,
         volume: MaterialVolume,
         field: Field,
+        grid: AntiScatterGrid | None,
         network: CorrectionNet | None,
         device: torch.device,
         precision: torch.dtype | None = None,
     ) -> None:
         self.device = device
         self.precision = precision or precision_of(device)
-        self._volume, self._field = volume, field
+        self._volume, self._field, self._grid = volume, field, grid
         self._box, self._corners = body_box(volume)
         density, labels = volume.density_g_cm3[self._box], volume.labels[self._box]
         self._shape = density.shape
@@ -78,10 +80,12 @@ class DeviceScatter:
         """What the detector makes of scatter, (view, quantity, rows, columns)."""
         tables = _tables(spectrum, self._volume.materials, self.device)
         views, around = Views.of(sights, self.device), self._around(sights)
-        scatter = superpose(around, views, tables)
+        scatter = superpose(around, views, tables, self._grid)
         photons = scatter.photons
         if self._net is not None:
-            rayleigh, other = self._factors(features(around, views, tables, scatter)).unbind(1)
+            # The network knows of no grid.
+            first = scatter if self._grid is None else superpose(around, views, tables)
+            rayleigh, other = self._factors(features(around, views, tables, first)).unbind(1)
             photons = photons * torch.stack([rayleigh, other, other], dim=1)[:, :, None]
         return torch.einsum(
             "kqg,vkgrc->vqrc", _responses(spectrum, self._volume.materials, detector, self.device), photons
@@ -160,7 +164,9 @@ def planes_on_gpu(
     try:
         if model not in _known:
             device = gpu_of_torch()
-            _known[model] = None if device is None else DeviceScatter(model.volume, model.field, model.network, device)
+            _known[model] = (
+                None if device is None else DeviceScatter(model.volume, model.field, model.grid, model.network, device)
+            )
         scatter = _known[model]
         return None if scatter is None else scatter.planes(cameras, spectrum, detector)
     except RuntimeError as error:
