@@ -47,7 +47,7 @@ def by_host(model, cameras, spectrum, which):
 
 
 def in_torch(model, precision=None):
-    return on_device.DeviceScatter(model.volume, model.field, model.grid, model.network, CPU, precision)
+    return on_device.DeviceScatter(model, CPU, precision)
 
 
 @MODELS
@@ -179,6 +179,13 @@ def test_behind_a_grid_torch_computes_what_the_host_does(model, lines, patient):
     assert np.allclose(planes, host, rtol=1e-3)
     bare = in_torch(model(patient, threads=1)).planes(cameras, NINETY, Detector.ideal()).numpy()
     assert planes.mean() < 0.7 * bare.mean()
+
+
+def test_rayleigh_scatter_alone_is_that_of_the_host(patient):
+    made = NetworkScatter(patient, threads=1, rayleigh_only=True)
+    host = by_host(made, views(patient)[:1], NINETY, Detector.ideal())
+    planes = in_torch(made).planes(views(patient)[:1], NINETY, Detector.ideal()).numpy()
+    assert np.allclose(planes, host, rtol=2e-4)
 
 
 def test_nothing_in_torch_needs_float64_where_there_is_none(patient, monkeypatch):
