@@ -69,8 +69,8 @@ class KernelScatter:
         """The scattered exposure at the camera's pixels, interpolated from some 32 × 32; see `ScatterModel`."""
         del area_densities, materials  # depth decides, which the volume knows
         scatter = self.superposed(cut(self.volume, camera, self.threads, self.field), spectrum)
-        if self.rayleigh_only:
-            scatter = replace(scatter, photons=scatter.photons[:1], energies_kev=scatter.energies_kev[:1])
+        kinds = slice(self.kinds)
+        scatter = replace(scatter, photons=scatter.photons[kinds], energies_kev=scatter.energies_kev[kinds])
         return upsampled_exposure(detected(scatter, spectrum, detector), camera)
 
     def estimate_on_device(
@@ -83,10 +83,10 @@ class KernelScatter:
     ) -> Any | None:
         """The same for a batch of views on the GPU by torch, see cuda.imaging.scatter_planes; None where it cannot be.
 
-        It can with all kinds of scatter, without a grid, and where torch with CUDA is installed.
+        It can where torch with CUDA is installed.
         """
         del area_densities, materials
-        if self.grid is not None or self.rayleigh_only or find_spec("torch") is None:
+        if find_spec("torch") is None:
             return None
         try:
             from .on_device import planes_on_gpu
@@ -94,6 +94,11 @@ class KernelScatter:
             warn_once(f"Scatter is estimated on the CPU instead of the GPU: torch cannot be imported ({error}).")
             return None
         return planes_on_gpu(self, cameras, spectrum, detector)
+
+    @property
+    def kinds(self) -> int:
+        """How many of single Rayleigh, single Compton and multiple scatter count."""
+        return 1 if self.rayleigh_only else 3
 
     def superposed(self, layers: Layers, spectrum: Spectrum) -> Superposed:
         """The scatter of layers by kind and energy group, on the pixels of their camera."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..projector.devices import warn_once
 from .kernel import responses
 from .layers import FINER, LAYERS, MARGIN, SIDE, STEPS, Sight, sight
-from .setup import Field, body_box
+from .setup import body_box
 from .tallies import cubic_weights
 from .torch_superposition import Tables, Views, features, superpose, uploaded
 
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from ..geometry import Camera
     from ..materials import Material
     from ..spectrum import Spectrum
-    from ..volume import MaterialVolume
-    from .architecture import CorrectionNet
     from .kernel import KernelScatter
 
 VIEWS_AT_A_TIME = 8
-"""Bounds the memory that the estimate takes to some 300 MB."""
+"""Bounds the memory that the estimate takes to some 600 MB."""
 
 _MIRRORS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 
@@ -39,27 +37,22 @@ _MIRRORS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 class DeviceScatter:
     """What KernelScatter and NetworkScatter compute, for batches of views on one torch device.
 
-    `network` corrects the kernels' estimate where given; it runs in `precision`, by default float16 on a GPU, all else
-    in float32.
+    The network runs in `precision`, by default float16 on a GPU, all else in float32.
     """
 
-    def __init__(
-        self,
-        volume: MaterialVolume,
-        field: Field,
-        network: CorrectionNet | None,
-        device: torch.device,
-        precision: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, model: KernelScatter, device: torch.device, precision: torch.dtype | None = None) -> None:
+        volume = model.volume
         self.device = device
         self.precision = precision or precision_of(device)
-        self._volume, self._field = volume, field
+        self._volume, self._field, self._grid, self._kinds = volume, model.field, model.grid, model.kinds
         self._box, self._corners = body_box(volume)
         density, labels = volume.density_g_cm3[self._box], volume.labels[self._box]
         self._shape = density.shape
         self._density = uploaded(density, device).ravel()
         self._labels = torch.from_numpy(np.ascontiguousarray(labels)).to(device).ravel()
-        self._net = None if network is None else copy.deepcopy(network).to(device, self.precision).eval()
+        self._net = None
+        if model.network is not None:
+            self._net = copy.deepcopy(model.network).to(device, self.precision).eval()
 
     def planes(self, cameras: Sequence[Camera], spectrum: Spectrum, detector: Detector) -> Tensor:
         """Scattered exposure (views, 3 · channels + 1, height, width), float32, on the device; see cuda.imaging."""
@@ -78,14 +71,15 @@ class DeviceScatter:
         """What the detector makes of scatter, (view, quantity, rows, columns)."""
         tables = _tables(spectrum, self._volume.materials, self.device)
         views, around = Views.of(sights, self.device), self._around(sights)
-        scatter = superpose(around, views, tables)
+        scatter = superpose(around, views, tables, self._grid)
         photons = scatter.photons
         if self._net is not None:
-            rayleigh, other = self._factors(features(around, views, tables, scatter)).unbind(1)
+            # The network knows of no grid.
+            first = scatter if self._grid is None else superpose(around, views, tables)
+            rayleigh, other = self._factors(features(around, views, tables, first)).unbind(1)
             photons = photons * torch.stack([rayleigh, other, other], dim=1)[:, :, None]
-        return torch.einsum(
-            "kqg,vkgrc->vqrc", _responses(spectrum, self._volume.materials, detector, self.device), photons
-        )
+        every = _responses(spectrum, self._volume.materials, detector, self.device)
+        return torch.einsum("kqg,vkgrc->vqrc", every[: self._kinds], photons[:, : self._kinds])
 
     def _around(self, sights: Sequence[Sight]) -> Tensor:
         """Layers (view, layer, material, rows + 2 MARGIN, columns + 2 MARGIN) in g/cm², as layers.cut."""
@@ -160,7 +154,7 @@ def planes_on_gpu(
     try:
         if model not in _known:
             device = gpu_of_torch()
-            _known[model] = None if device is None else DeviceScatter(model.volume, model.field, model.network, device)
+            _known[model] = None if device is None else DeviceScatter(model, device)
         scatter = _known[model]
         return None if scatter is None else scatter.planes(cameras, spectrum, detector)
     except RuntimeError as error:

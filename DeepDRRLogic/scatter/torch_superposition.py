@@ -24,6 +24,7 @@ from .superposition import NAMES, SUB, Fitted, angular, coefficients, groups, pe
 if TYPE_CHECKING:
     from ..materials import Material
     from ..spectrum import Spectrum
+    from .antiscatter import AntiScatterGrid
     from .layers import Sight
 
 
@@ -118,7 +119,7 @@ class Scatter:
     transmission: Tensor
 
 
-def superpose(around: Tensor, views: Views, tables: Tables) -> Scatter:
+def superpose(around: Tensor, views: Views, tables: Tables, grid: AntiScatterGrid | None = None) -> Scatter:
     """As superposition.superpose, of layers (view, layer, material, rows + 2 MARGIN, columns + 2 MARGIN)."""
     fitted = tables.fitted
     areal = around[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -138,7 +139,7 @@ def superpose(around: Tensor, views: Views, tables: Tables) -> Scatter:
     tilt = views.tilt[:, None, None]
     r_source = fitted.rayleigh * r_source * torch.exp(-fitted.rayleigh_exit * left) * tilt
     c_source = fitted.compton * c_source * torch.exp(-fitted.compton_exit * left) * tilt
-    r_kernel, c_kernel, m_kernel = _kernels(views, tables, slant * fitted.compton_exit)
+    r_kernel, c_kernel, m_kernel = _kernels(views, tables, slant * fitted.compton_exit, grid)
     photons = torch.stack(
         [
             _spread(r_source, r_kernel),
@@ -181,7 +182,9 @@ def _padded(pictures: Tensor) -> Tensor:
     return functional.pad(pictures, (MARGIN,) * 4)
 
 
-def _kernels(views: Views, tables: Tables, slant: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _kernels(
+    views: Views, tables: Tables, slant: Tensor, grid: AntiScatterGrid | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Kernels (view, group, layer, 2 rows, 2 columns) of the three kinds, wrapped around pixel (0, 0)."""
     rows, columns = views.beam.shape[1:]
     device = slant.device
@@ -200,16 +203,41 @@ def _kernels(views: Views, tables: Tables, slant: Tensor) -> tuple[Tensor, Tenso
     index = at.long()
     between, weight = at - index, area * gaps / way**3
 
+    passed = None
+    if grid is not None:
+        vertical, horizontal = (one / gaps for one in torch.broadcast_tensors(v[:, None, :, None], u[:, None, None, :]))
+        passed = _passed(grid, tables, *((horizontal, vertical) if grid.lines == "v" else (vertical, horizontal)))
+
     def kernel(shape: Tensor) -> Tensor:
-        found = torch.lerp(shape[:, index], shape[:, index + 1], between)
-        return _block_means(weight * found).transpose(0, 1)
+        found = weight * torch.lerp(shape[:, index], shape[:, index + 1], between)
+        return _block_means(found if passed is None else found * passed).transpose(0, 1)
 
     slanted = _block_means(way / gaps) - 1.0
     bent = torch.exp(-(slant[..., None, None] * slanted[:, None]).clamp_max(30.0))
     far = gaps + tables.fitted.multiple_mm
     wide = area / (4.0 * math.pi) * far / (square + far**2) ** 1.5
-    one, other, third = kernel(tables.rayleigh_shape), kernel(tables.compton_shape) * bent, _block_means(wide)[:, None]
-    return _mirrored(one), _mirrored(other), _mirrored(third)
+    third = wide[None] if passed is None else wide * passed
+    one, other = kernel(tables.rayleigh_shape), kernel(tables.compton_shape) * bent
+    return _mirrored(one), _mirrored(other), _mirrored(_block_means(third).transpose(0, 1))
+
+
+def _passed(grid: AntiScatterGrid, tables: Tables, across: Tensor, along: Tensor) -> Tensor:
+    """What a grid lets through, (group, *shape), in units of the primary: AntiScatterGrid.transmission."""
+    energies = tables.energies_kev[0]
+    attenuation = uploaded(grid.attenuation_per_cm(energies), across.device)
+    lead, gap = attenuation.reshape(2, -1, *(1,) * across.ndim)
+    straight = uploaded(grid.primary_transmission(energies), across.device).reshape(-1, *(1,) * across.ndim)
+    period, width = 1.0 / grid.lines_per_cm, 1e-4 * grid.strip_um
+    sweep = (grid.height_cm * across.abs()).clamp_min(1e-6 * period)
+    path = grid.height_cm * torch.sqrt(1.0 + across**2 + along**2)
+    whole = torch.floor(sweep / period)
+    rest = sweep - whole * period
+    least, most = (rest + width - period).clamp_min(0.0), rest.clamp_max(width)
+    per_cm = (lead - gap) * (path / sweep)
+    ramp, flat_high = most - least, (rest - width).abs()
+    steep = (per_cm * ramp).clamp_min(1e-12)
+    mean = period - flat_high - 2.0 * ramp * (1.0 + torch.expm1(-steep) / steep) + flat_high * torch.exp(-steep)
+    return torch.exp(-gap * path - per_cm * (whole * width + least)) * mean / (period * straight)
 
 
 def _block_means(values: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def by_host(model, cameras, spectrum, which):
 
 
 def in_torch(model, precision=None):
-    return on_device.DeviceScatter(model.volume, model.field, model.network, CPU, precision)
+    return on_device.DeviceScatter(model, CPU, precision)
 
 
 @MODELS
@@ -169,9 +169,23 @@ def test_where_torch_fails_the_host_estimates_with_one_warning(a_gpu_for_torch_t
         assert np.allclose(image.signal, expected, rtol=1e-4)
 
 
-def test_behind_a_grid_the_host_estimates(a_gpu_for_torch_too, patient, monkeypatch):
-    model = KernelScatter(patient, grid=AntiScatterGrid())
-    assert model.estimate_on_device(None, (), views(patient), NINETY, Detector.ideal()) is None
+@MODELS
+@pytest.mark.parametrize("lines", ["u", "v"])
+def test_behind_a_grid_torch_computes_what_the_host_does(model, lines, patient):
+    grid, cameras = AntiScatterGrid(ratio=8.0, interspace="aluminium", lines=lines), views(patient)[::2]
+    made = model(patient, threads=1, grid=grid)
+    host = by_host(made, cameras, NINETY, Detector.ideal())
+    planes = in_torch(made).planes(cameras, NINETY, Detector.ideal()).numpy()
+    assert np.allclose(planes, host, rtol=1e-3)
+    bare = in_torch(model(patient, threads=1)).planes(cameras, NINETY, Detector.ideal()).numpy()
+    assert planes.mean() < 0.7 * bare.mean()
+
+
+def test_rayleigh_scatter_alone_is_that_of_the_host(patient):
+    made = NetworkScatter(patient, threads=1, rayleigh_only=True)
+    host = by_host(made, views(patient)[:1], NINETY, Detector.ideal())
+    planes = in_torch(made).planes(views(patient)[:1], NINETY, Detector.ideal()).numpy()
+    assert np.allclose(planes, host, rtol=2e-4)
 
 
 def test_nothing_in_torch_needs_float64_where_there_is_none(patient, monkeypatch):
