@@ -105,9 +105,8 @@ class CArmNodes:
         with NodeModify(root):
             for child in JOINTS[1:]:
                 root.SetNodeReferenceID(f"DeepDRR.{child}", nodes[child].GetID())
-            root.SetAttribute(PRESET, preset)
-            root.SetAttribute(STAND, "auto")
-            root.SetAttribute(SETTINGS, "{}")
+            for attribute, text in ((PRESET, preset), (STAND, "auto"), (SETTINGS, "{}")):
+                root.SetAttribute(attribute, text)
         found = cls(root)
         found.chain()
         found.set_arm(arm or CArm.preset(preset))

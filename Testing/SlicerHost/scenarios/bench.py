@@ -59,6 +59,15 @@ class Bench:
             mouse.click(button, 40, 8)
         assert not button.collapsed
 
+    def open_geometry(self) -> None:
+        """Opens the group of distances, detector and joints, unless a scenario before has."""
+        group = self.ui.geometryGroup
+        if group.collapsed:
+            self.show(group)
+            mouse.click(group, 8, 8)
+        assert not group.collapsed
+        self.show(self.ui.wigwagSpin)
+
     def show(self, widget: Any) -> None:
         """Scrolls the panel to a widget."""
         self.window._scroll.ensureWidgetVisible(widget)

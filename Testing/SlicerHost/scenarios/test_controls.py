@@ -19,15 +19,6 @@ def parts(bench, *, beam):
     return {bool(node.GetDisplayNode().GetVisibility()) for node in chosen}
 
 
-def open_geometry(bench):
-    group = bench.ui.geometryGroup
-    if group.collapsed:
-        bench.show(group)
-        mouse.click(group, 8, 8)
-    assert not group.collapsed
-    bench.show(bench.ui.wigwagSpin)
-
-
 def window_of(bench):
     display = bench.carm.image_node().GetDisplayNode()
     return display.GetWindowLevelMin(), display.GetWindowLevelMax()
@@ -76,7 +67,7 @@ def test_every_joint_has_a_handle_that_moves_it_alone(aimed, joint):
     ],
 )
 def test_distances_and_detector_are_typed(aimed, name, value, field):
-    open_geometry(aimed)
+    aimed.open_geometry()
     mouse.type_number(getattr(aimed.ui, name), value)
     assert getattr(aimed.carm.arm(), field) == pytest.approx(value), aimed.message
     if field in ("width", "height"):
@@ -84,7 +75,7 @@ def test_distances_and_detector_are_typed(aimed, name, value, field):
 
 
 def test_the_detectors_shift_moves_the_picture_the_other_way(aimed):
-    open_geometry(aimed)
+    aimed.open_geometry()
     middle = np.array([aimed.carm.arm().isocenter_ras_mm])
     before = aimed.logic.projectPoints(middle, aimed.carm)[0]
     mouse.type_number(aimed.ui.shiftUSpin, 10)
@@ -95,7 +86,7 @@ def test_the_detectors_shift_moves_the_picture_the_other_way(aimed):
 
 
 def test_lift_and_wigwag_move_their_own_joints(aimed):
-    open_geometry(aimed)
+    aimed.open_geometry()
     mouse.type_number(aimed.ui.liftSpin, 25)
     mouse.type_number(aimed.ui.wigwagSpin, 7)
     assert aimed.carm.joint_value("lift") == pytest.approx(25)

@@ -179,7 +179,7 @@ def test_a_machine_out_of_its_reach_says_so_and_goes_there_all_the_same(aimed):
 
 
 def test_an_impossible_distance_is_refused_in_words_and_taken_back(aimed):
-    mouse.click(aimed.ui.geometryGroup, 8, 8)
+    aimed.open_geometry()
     before = aimed.carm.arm().source_to_detector_mm
     mouse.type_number(aimed.ui.sourceDetectorSpin, 100)
     assert aimed.message and "Traceback" not in aimed.message

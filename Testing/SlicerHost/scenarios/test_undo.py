@@ -141,9 +141,8 @@ def test_an_added_carm_is_undone_with_all_its_parts(aimed, undo):
 
 def test_a_dragged_handle_is_one_undo_and_redo_drags_it_again(aimed, undo):
     first = aimed.wait_for_full_quality()
-    position = aimed.handle("secondary")
-    start = position[len(position) // 2]
-    mouse.drag(aimed.three_d, start, (start[0] + 25, start[1] + 40))
+    start = max(aimed.handle("secondary"))  # the rightmost point of the ring, where it runs up and down
+    mouse.drag(aimed.three_d, start, (start[0] - 4, start[1] + 40))
     dragged, node = aimed.angles(), aimed.carm.node("secondary")
     assert abs(dragged[1]) > 2.0
     assert slicer.mrmlScene.GetNumberOfUndoLevels() == 1, "a drag of many steps is one edit"
@@ -191,9 +190,8 @@ def test_with_undo_off_as_slicer_starts_nothing_is_kept_and_nothing_fails(aimed)
     assert not scene.GetUndoFlag()
     aimed.set_live(True)
     mouse.type_number(aimed.ui.primarySlider, 25)
-    position = aimed.handle("secondary")
-    start = position[len(position) // 2]
-    mouse.drag(aimed.three_d, start, (start[0] + 25, start[1] + 40))
+    start = max(aimed.handle("secondary"))  # the rightmost point of the ring, where it runs up and down
+    mouse.drag(aimed.three_d, start, (start[0] - 4, start[1] + 40))
     aimed.press("addCarmButton")
     aimed.press("removeCarmButton")
     before = aimed.angles()
