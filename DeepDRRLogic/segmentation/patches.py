@@ -143,8 +143,8 @@ class Sampling:
     )  # fmt: skip
     turned: float = 0.5
     largest_turn_deg: float = 20.0
-    smallest_scale: float = 0.8
-    largest_scale: float = 1.25
+    smallest_scale: float = 0.75
+    largest_scale: float = 1.5
 
 
 def batch(
