@@ -18,6 +18,7 @@ from DeepDRRLogic.segmentation.vnet import Layout, VNet  # noqa: E402
 from DeepDRRLogic.volume import CTVolume  # noqa: E402
 
 SMALL = Layout(convolutions_down=(1,), convolutions_up=(1,))
+half_or_not = running.precision_of  # the other tests run in full precision
 NETWORK_MM = (0.86, 0.86, 1.0)
 
 
@@ -125,6 +126,16 @@ def test_any_size_is_segmented(thresholds, shape):
     expected[:, shape[1] // 2] = expected[:, shape[1] // 2 - 1] = found.labels[:, shape[1] // 2] = 1
     found.labels[:, shape[1] // 2 - 1] = 1
     np.testing.assert_array_equal(found.labels, expected)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)],
+)
+def test_half_precision_is_used_where_the_device_multiplies_in_it(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert half_or_not(torch.device("cpu")) == expected
+    assert half_or_not(torch.device("cuda")) == torch.float16
 
 
 def test_all_air_is_air_and_costs_no_patch(thresholds, monkeypatch):
