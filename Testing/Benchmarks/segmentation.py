@@ -117,7 +117,7 @@ def _one_patch(options: argparse.Namespace) -> dict[str, Any]:
     patch = torch.zeros((128, 128, 128), device=options.device)
     seconds = []
     with torch.inference_mode():
-        for _ in range(2):
+        for _ in range(options.repetitions):
             started = time.perf_counter()
             network(patch).cpu()
             seconds.append(time.perf_counter() - started)
