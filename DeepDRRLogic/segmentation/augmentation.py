@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 AIR, SOFT, BONE = 0, 1, 2
+BORDER_HU = 170.0  # of bone to soft tissue in the labels, see Testing/Annotation/README.md
 _METAL_HU = 3071.0
 
 
@@ -92,10 +93,13 @@ def augment(hu: Tensor, labels: Tensor, dice: Dice, settings: Augmentation) -> t
 
 
 def change_bone_density(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
-    """From osteoporosis to dense bone: what bone has above soft tissue is scaled, cortex and trabeculae alike."""
-    bone = blurred((labels == BONE).to(torch.float32), 0.6)
-    excess = (hu - 30.0).clamp_min(0.0)
-    return hu + bone * excess * (dice.log_between(0.4, 1.9) - 1.0)
+    """From osteoporosis to dense bone: what bone has above its border is scaled, cortex and trabeculae alike.
+
+    The border keeps its CT number, by which the labels were drawn: scaled with the rest, it would teach that a border
+    can be at any.
+    """
+    excess = (hu - BORDER_HU).clamp_min(0.0)
+    return torch.where(labels == BONE, hu + excess * (dice.log_between(0.4, 1.9) - 1.0), hu)
 
 
 def add_contrast(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
