@@ -37,7 +37,7 @@ def main() -> None:
         settle_from=options.settle_from,
         seed=options.seed,
         sampling=Sampling(size=(options.patch_size,) * 3),
-        augmentation=Augmentation(contrast=options.contrast),
+        augmentation=Augmentation(contrast=options.contrast).sharper(options.blur),
     )
     cases = _cases(options.cases, options.hold_out)
     logging.info("%d cases or patches of %s", len(cases), ", ".join(_names(cases)))
@@ -97,6 +97,7 @@ def _options() -> argparse.Namespace:
         default=Augmentation().contrast,
         help="share of patches with simulated contrast medium",
     )
+    parser.add_argument("--blur", type=float, default=1.0, help="how often patches are blurred and noisy, 1 as usual")
     parser.add_argument("--width", type=int, default=COMPACT.width, help="channels of the first stage")
     parser.add_argument("--full-width", action="store_true", help="the width and kernels of the published network")
     parser.add_argument("--seed", type=int, default=Recipe().seed)

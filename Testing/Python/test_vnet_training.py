@@ -205,6 +205,14 @@ def test_augmentation_repeats_with_its_seed_and_differs_with_another(a_patch):
     assert torch.equal(augment(hu, labels, Dice((1, 2)), Augmentation.none())[0], hu)
 
 
+def test_sharper_training_blurs_less_often_and_changes_nothing_else():
+    usual = Augmentation()
+    sharper = usual.sharper(0.5)
+    changed = {name for name in Augmentation.__dataclass_fields__ if getattr(usual, name) != getattr(sharper, name)}
+    assert changed == {"slice_thickness", "kernel", "noise"}
+    assert all(getattr(sharper, name) == 0.5 * getattr(usual, name) for name in changed)
+
+
 def test_patches_are_cut_without_moving_labels_against_hu(a_case):
     turned = Sampling(size=(24, 24, 24), turned=1.0)
     hu, labels, weight = batch([a_case], 6, (5,), turned, Augmentation.none())
