@@ -99,6 +99,46 @@ def test_the_weights_of_the_package_segment_a_patient_they_have_not_seen(a_torso
     assert (found[marrow] == 2).mean() > 0.7
 
 
+def test_the_network_takes_contrast_for_bone_less_than_half_as_often_as_thresholds(a_torso):
+    ct, truth = a_torso
+    k, j, i = np.indices(truth.shape)
+    middle = np.argwhere(truth == 2).mean(0)
+    hu = ct.hu.copy()
+    filled = np.zeros(truth.shape, np.bool_)
+    for radius_mm, across, depth in ((14.0, 45.0, -30.0), (10.0, -50.0, 20.0), (22.0, -20.0, -60.0)):
+        filled |= np.hypot(j - middle[1] - depth / 2, i - middle[2] - across / 2) < radius_mm / 2
+    filled &= (truth == 1) & (k > 5) & (k < 55)
+    assert filled.sum() > 5000
+    hu[filled] = 420 + 20 * np.random.default_rng(0).standard_normal(int(filled.sum()))
+    contrasted = CTVolume(hu, ct.ras_from_ijk)
+    taken, by_thresholds = (
+        (segment(contrasted, method).labels == 2)[filled].mean() for method in ("vnet", "threshold")
+    )
+    assert by_thresholds > 0.9
+    assert taken < 0.5 * by_thresholds
+
+
+def test_the_command_line_segments_by_the_network(a_torso, tmp_path):
+    from DeepDRRLogic.cli import main
+    from DeepDRRLogic.volume_io import read_volume, write_volume
+
+    ct, _ = a_torso
+    small = CTVolume(ct.hu[:20, ::2, ::2].copy(), ct.ras_from_ijk @ np.diag([2.0, 2.0, 1.0, 1.0]))
+    write_volume(small.hu, small.ras_from_ijk, tmp_path / "ct.nrrd")
+    options = ["-q", "--method", "vnet", "--probabilities", str(tmp_path / "bone.nrrd")]
+    with pytest.raises(SystemExit) as ended:
+        main(["segment", str(tmp_path / "ct.nrrd"), "-o", str(tmp_path / "labels.seg.nrrd"), *options])
+    assert not ended.value.code
+    chances = np.empty((3, *small.shape), np.float16)
+    expected = segment(small, "vnet", probabilities=chances)
+    found = segmentation.read_segmentation(tmp_path / "labels.seg.nrrd")
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert [m.name for m in found.materials] == [m.name for m in expected.materials]
+    bone, _, _ = read_volume(tmp_path / "bone.nrrd")
+    np.testing.assert_allclose(bone, chances[2].astype(np.float32), atol=1e-6)
+    assert bone.max() > 0.9
+
+
 def test_the_weights_of_the_package_are_small_and_in_half_precision():
     folder = files("DeepDRRLogic") / "data"
     card = json.loads((folder / "vnet.json").read_text("utf-8"))
