@@ -319,8 +319,8 @@ def test_time_that_others_need_is_left_to_them():
 
 def test_one_late_frame_among_punctual_ones_is_forgiven():
     size = PreviewSize(256)
-    for seconds in (0.08, 0.08, 0.11, 0.08, 0.08):
-        size.record(seconds)
+    for part in (0.8, 0.8, 1.1, 0.8, 0.8):
+        size.record(part * FRAME_S)
     assert size.width == 256
 
 
