@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -275,7 +276,7 @@ def test_samples_are_registered_once_and_computed_only_when_chosen(monkeypatch):
 
 def test_cmake_configures_the_extension(tmp_path):
     """With stand-ins for Slicer's macros, that check what the real ones check: every file of the lists exists."""
-    cmake = shutil.which("cmake")
+    cmake = shutil.which("cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     version = subprocess.run([cmake, "--version"], capture_output=True, text=True).stdout if cmake else ""
     if not version or tuple(map(int, re.search(r"(\d+)\.(\d+)", version).groups())) < (3, 28):
         pytest.skip("needs CMake 3.28")
