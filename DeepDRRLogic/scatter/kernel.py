@@ -57,6 +57,10 @@ class KernelScatter:
         self.volume = joined(volumes, VOXEL_MM)
         self.field, self.grid, self.threads = check_field(field), grid, thread_count(threads)
         self.rayleigh_only = rayleigh_only
+        self._load()
+
+    def _load(self) -> None:
+        """Kernels need nothing more; networks take their weights here."""
 
     def estimate(
         self,

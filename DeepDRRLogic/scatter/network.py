@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -16,15 +15,12 @@ import numpy.typing as npt
 from .features import features
 from .kernel import KernelScatter
 from .layers import MARGIN, SIDE
-from .setup import WHOLE_DETECTOR, Field
 from .superposition import Superposed, superpose
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ..spectrum import Spectrum
-    from ..volume import MaterialVolume
-    from .antiscatter import AntiScatterGrid
     from .architecture import CorrectionNet
     from .layers import Layers
 
@@ -48,16 +44,7 @@ class NetworkScatter(KernelScatter):
     name = "network"
     network: CorrectionNet
 
-    def __init__(
-        self,
-        volumes: MaterialVolume | Sequence[MaterialVolume],
-        *,
-        field: Field = WHOLE_DETECTOR,
-        grid: AntiScatterGrid | None = None,
-        rayleigh_only: bool = False,
-        threads: int | None = None,
-    ) -> None:
-        super().__init__(volumes, field=field, grid=grid, rayleigh_only=rayleigh_only, threads=threads)
+    def _load(self) -> None:
         self.network = stored_network()
 
     def superposed(self, layers: Layers, spectrum: Spectrum) -> Superposed:

@@ -14,7 +14,6 @@ from .features import features
 from .kernel import KernelScatter
 from .layers import MARGIN, SIDE
 from .network import checksum, need_torch, with_weights
-from .setup import WHOLE_DETECTOR, Field
 from .superposition import Superposed, superpose
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from ..geometry import Camera
     from ..materials import Material
     from ..spectrum import Spectrum
-    from ..volume import MaterialVolume
-    from .antiscatter import AntiScatterGrid
     from .convnet import ConvNet
     from .layers import Layers
 
@@ -44,16 +41,7 @@ class PaperNetworkScatter(KernelScatter):
 
     name = "network-paper"
 
-    def __init__(
-        self,
-        volumes: MaterialVolume | Sequence[MaterialVolume],
-        *,
-        field: Field = WHOLE_DETECTOR,
-        grid: AntiScatterGrid | None = None,
-        rayleigh_only: bool = False,
-        threads: int | None = None,
-    ) -> None:
-        super().__init__(volumes, field=field, grid=grid, rayleigh_only=rayleigh_only, threads=threads)
+    def _load(self) -> None:
         self._net = stored_paper_network()
 
     def superposed(self, layers: Layers, spectrum: Spectrum) -> Superposed:
