@@ -16,6 +16,7 @@ from .affine import apply
 from .detector import Detector
 from .exposure import expose, unattenuated
 from .image import XRayImage
+from .imaging_chain import ImagingChain
 from .noise import NoiseModel
 from .projector import FormedImage, choose_device, make_projector
 from .scatter import make_scatter
@@ -167,9 +168,8 @@ class XRaySimulator:
         form = getattr(first, "form_batch", None)
         if form is None:
             return None
-        formed: list[FormedImage] | None = form(
-            cameras, self.spectrum, self.detector, self.noise, self.photons_per_pixel, seed, self.scatter, others
-        )
+        chain = ImagingChain(self.spectrum, self.detector, self.noise, self.photons_per_pixel, self.scatter)
+        formed: list[FormedImage] | None = form(cameras, chain, seed, others)
         for camera in cameras[: len(formed or ())]:
             self._warn_of_odd_geometry(camera)
         return formed

@@ -17,12 +17,9 @@ from .devices import DeviceError, choose_device
 from .fallback import FallbackProjector
 
 if TYPE_CHECKING:
-    from ..detector import Detector
     from ..geometry import Camera
+    from ..imaging_chain import ImagingChain
     from ..materials import Material
-    from ..noise import NoiseModel
-    from ..scatter import ScatterModel
-    from ..spectrum import Spectrum
     from ..volume import MaterialVolume
 
 
@@ -56,12 +53,8 @@ class ImageFormer(Projector, Protocol):
     def form_batch(
         self,
         cameras: Sequence[Camera],
-        spectrum: Spectrum,
-        detector: Detector,
-        noise: NoiseModel | None,
-        photons_per_pixel: float,
+        chain: ImagingChain,
         seed: int,
-        scatter: ScatterModel | None = None,
         others: Sequence[Projector] = (),
     ) -> list[FormedImage] | None:
         """The first images, at least one, of a series of views, or None where the caller has to make them.

@@ -13,11 +13,8 @@ from .cuda.texels import MAX_MATERIALS
 from .devices import DeviceError, DeviceMemoryError, warn_once
 
 if TYPE_CHECKING:
-    from ..detector import Detector
     from ..geometry import Camera
-    from ..noise import NoiseModel
-    from ..scatter import ScatterModel
-    from ..spectrum import Spectrum
+    from ..imaging_chain import ImagingChain
     from ..volume import MaterialVolume
     from . import FormedImage, Projector
 
@@ -54,12 +51,8 @@ class FallbackProjector:
     def form_batch(
         self,
         cameras: Sequence[Camera],
-        spectrum: Spectrum,
-        detector: Detector,
-        noise: NoiseModel | None,
-        photons_per_pixel: float,
+        chain: ImagingChain,
         seed: int,
-        scatter: ScatterModel | None = None,
         others: Sequence[Projector] = (),
     ) -> list[FormedImage] | None:
         """The first images of a series, of this volume and others, or None where not one device can do it all."""
@@ -70,7 +63,7 @@ class FallbackProjector:
             return None
 
         def formed(some: Sequence[Camera]) -> list[FormedImage]:
-            images: list[FormedImage] = form(some, spectrum, detector, noise, photons_per_pixel, seed, scatter, beside)
+            images: list[FormedImage] = form(some, chain, seed, beside)
             return images
 
         try:

@@ -21,6 +21,7 @@ from scene import attenuation_cm2_g, material_volume, view_of
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.detector import Detector
 from DeepDRRLogic.geometry import Camera
+from DeepDRRLogic.imaging_chain import ImagingChain
 from DeepDRRLogic.noise import NoiseModel
 from DeepDRRLogic.projector.cuda.gpu import Gpu
 from DeepDRRLogic.projector.cuda.host import CudaProjector
@@ -133,7 +134,7 @@ def _times(projector: CudaProjector, gpu: Gpu, cameras: list[Camera], repetition
     noise = NoiseModel.of(detector)
 
     def form() -> object:
-        return projector.form_on_device(cameras, spectrum, detector, noise, PHOTONS)
+        return projector.form_on_device(cameras, ImagingChain(spectrum, detector, noise, PHOTONS))
 
     def signal() -> None:
         form().signal.get()

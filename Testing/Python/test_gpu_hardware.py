@@ -8,6 +8,7 @@ from shapes import view
 from test_projector import random_volume
 
 from DeepDRRLogic.detector import Detector
+from DeepDRRLogic.imaging_chain import ImagingChain
 from DeepDRRLogic.noise import NoiseModel
 from DeepDRRLogic.phantom import phantom
 from DeepDRRLogic.projector.cpu import CpuProjector
@@ -62,15 +63,17 @@ def test_a_batch_is_its_views(gpu, patient):
     cameras = [view(angle, isocenter=patient.center_ras, size=(62, 48), pitch=6.0) for angle in (0, 40, 80)]
     projector = CudaProjector(patient, gpu=gpu)
     noise = NoiseModel.of(IDEAL)
-    batch = projector.form_on_device(cameras, SPECTRUM, IDEAL, noise, 5e4, seed=1).signal.get()
+    batch = projector.form_on_device(cameras, ImagingChain(SPECTRUM, IDEAL, noise, 5e4), seed=1).signal.get()
     for n, camera in enumerate(cameras):
-        assert np.array_equal(projector.form(camera, SPECTRUM, IDEAL, noise, 5e4, seed=1 + n).signal, batch[n])
+        assert np.array_equal(
+            projector.form(camera, ImagingChain(SPECTRUM, IDEAL, noise, 5e4), seed=1 + n).signal, batch[n]
+        )
 
 
 def test_noise_has_the_spread_that_it_has_on_the_cpu(gpu, patient):
     camera = view(isocenter=patient.center_ras, size=(310, 240), pitch=1.2)
     projector, noise = CudaProjector(patient, gpu=gpu), NoiseModel.of(IDEAL)
-    noisy, clean = (projector.form(camera, SPECTRUM, IDEAL, one, 5e4, 3) for one in (noise, None))
+    noisy, clean = (projector.form(camera, ImagingChain(SPECTRUM, IDEAL, one, 5e4), 3) for one in (noise, None))
     gain = clean.mean_energy_kev
     expected = np.sqrt(gain**2 * clean.photons + noise.readout.std_signal**2)
     deviation = ((noisy.signal[0] - clean.signal[0]) / expected).astype(np.float64)
@@ -125,10 +128,10 @@ def test_two_hundred_views_leave_no_memory_behind(gpu):
             return gpu.driver.mem_get_info()[0]
 
     for seed in range(20):
-        projector.form(view(seed, size=(62, 48), pitch=3.0), SPECTRUM, IDEAL, noise, 5e4, seed)
+        projector.form(view(seed, size=(62, 48), pitch=3.0), ImagingChain(SPECTRUM, IDEAL, noise, 5e4), seed)
     before = free_bytes()
     for seed in range(200):
-        projector.form(view(seed, size=(62, 48), pitch=3.0), SPECTRUM, IDEAL, noise, 5e4, seed)
+        projector.form(view(seed, size=(62, 48), pitch=3.0), ImagingChain(SPECTRUM, IDEAL, noise, 5e4), seed)
     assert free_bytes() >= before
 
 

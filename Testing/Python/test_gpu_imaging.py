@@ -13,6 +13,7 @@ from test_projector import random_volume
 
 from DeepDRRLogic.detector import Detector, ReadoutNoise, detector, detector_names, separable_kernel
 from DeepDRRLogic.exposure import expose
+from DeepDRRLogic.imaging_chain import ImagingChain
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.noise import NoiseModel
 from DeepDRRLogic.projector.cuda.gpu import DeviceArray
@@ -149,12 +150,12 @@ def test_view_n_of_a_batch_is_the_single_view_of_seed_plus_n(gpu):
     projector = CudaProjector(volume, gpu=gpu)
     which = detector("csi_flat_panel")
     noise = NoiseModel.of(which)
-    batch = projector.form_on_device(cameras, SPECTRUM, which, noise, 5e4, seed=11)
+    batch = projector.form_on_device(cameras, ImagingChain(SPECTRUM, which, noise, 5e4), seed=11)
     for n, camera in enumerate(cameras):
-        single = projector.form(camera, SPECTRUM, which, noise, 5e4, seed=11 + n)
+        single = projector.form(camera, ImagingChain(SPECTRUM, which, noise, 5e4), seed=11 + n)
         for name in ("signal", "photons", "mean_energy_kev", "area_densities"):
             assert np.array_equal(getattr(batch, name).get()[n], getattr(single, name))
-    other = projector.form(cameras[0], SPECTRUM, which, noise, 5e4, seed=12)
+    other = projector.form(cameras[0], ImagingChain(SPECTRUM, which, noise, 5e4), seed=12)
     assert not np.array_equal(other.signal, batch.signal.get()[0])
     with pytest.raises(ValueError, match=r"one size per batch"):
         projector.project_on_device([cameras[0], view(size=(8, 8))])
@@ -194,15 +195,15 @@ def test_scatter_from_the_host_and_from_the_device_is_added_once(gpu, name):
     volume = MaterialVolume(np.ones((9, 9, 9), np.float32), np.zeros((9, 9, 9), np.uint8), WATER, np.diag([9, 9, 9, 1]))
     camera, which = view(size=(16, 12), pitch=20.0), detector(name)
     projector = CudaProjector(volume, gpu=gpu)
-    clear = projector.form(camera, SPECTRUM, which, None, 1e4)
-    foggy = projector.form(camera, SPECTRUM, which, None, 1e4, scatter=Fog())
+    clear = projector.form(camera, ImagingChain(SPECTRUM, which, None, 1e4))
+    foggy = projector.form(camera, ImagingChain(SPECTRUM, which, None, 1e4, scatter=Fog()))
     expected = expose(clear.area_densities, WATER, SPECTRUM, which) + Fog().estimate(
         clear.area_densities, WATER, camera, SPECTRUM, which
     )
     assert np.allclose(foggy.signal, 1e4 * expected.signal, rtol=1e-4)
     assert np.allclose(foggy.photons, 1e4 * expected.photons.sum(axis=0), rtol=1e-4)
     assert np.allclose(foggy.mean_energy_kev, expected.mean_energy_kev, rtol=1e-4)
-    on_device = projector.form(camera, SPECTRUM, which, None, 1e4, scatter=FogOnDevice(gpu))
+    on_device = projector.form(camera, ImagingChain(SPECTRUM, which, None, 1e4, scatter=FogOnDevice(gpu)))
     assert np.array_equal(on_device.signal, foggy.signal)
 
 
@@ -221,10 +222,10 @@ def test_memory_is_used_again_and_given_back(gpu):
     before = library().emulated_used_bytes()
     projector = CudaProjector(volume, gpu=gpu)
     assert library().emulated_used_bytes() - before == 3 * 20 * 22 * 24
-    projector.form(camera, SPECTRUM, Detector.ideal(), noise, 1e4)
+    projector.form(camera, ImagingChain(SPECTRUM, Detector.ideal(), noise, 1e4))
     after_one = library().emulated_used_bytes()
     for seed in range(20):
-        projector.form(camera, SPECTRUM, Detector.ideal(), noise, 1e4, seed)
+        projector.form(camera, ImagingChain(SPECTRUM, Detector.ideal(), noise, 1e4), seed)
     # A detector of its own each time: the tables of the oldest go.
     assert library().emulated_used_bytes() - after_one < 100_000
     projector.close()

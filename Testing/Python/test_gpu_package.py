@@ -41,6 +41,7 @@ def test_pycuda_drives_the_emulation_as_it_would_a_gpu(tmp_path):
         from test_projector import random_volume
         import pycuda.driver
         from DeepDRRLogic.detector import Detector
+        from DeepDRRLogic.imaging_chain import ImagingChain
         from DeepDRRLogic.noise import NoiseModel
         from DeepDRRLogic.projector.cpu import CpuProjector
         from DeepDRRLogic.projector.cuda.gpu import Gpu
@@ -53,7 +54,7 @@ def test_pycuda_drives_the_emulation_as_it_would_a_gpu(tmp_path):
         volume, camera = random_volume(shape=(20, 22, 24)), view(20, 10, size=(24, 18), pitch=1.0)
         projector = CudaProjector(volume, gpu=gpu)
         ideal = Detector.ideal()
-        image = projector.form(camera, Spectrum.preset("90kV"), ideal, NoiseModel.of(ideal), 5e4, 1)
+        image = projector.form(camera, ImagingChain(Spectrum.preset("90kV"), ideal, NoiseModel.of(ideal), 5e4), 1)
         cpu = CpuProjector(volume).project(camera).sum(axis=0)
         running.run_on_cpu = None
         scattered = simulate(volume, camera, Spectrum.preset("90kV"), ideal, photons=4000, tally=2, voxel_mm=None)

@@ -12,6 +12,7 @@ from test_gpu_imaging import Fog
 from test_projector import random_volume
 
 from DeepDRRLogic.detector import detector
+from DeepDRRLogic.imaging_chain import ImagingChain
 from DeepDRRLogic.noise import NoiseModel
 from DeepDRRLogic.projector import devices
 from DeepDRRLogic.projector.cuda import host
@@ -155,12 +156,12 @@ def test_a_batch_is_no_larger_than_its_memory_and_the_least_is_one_view(gpu, mon
     noise, spectrum = NoiseModel.of(which), Spectrum.preset("90kV")
     monkeypatch.setattr(host, "MOST_BATCH_BYTES", 1_000_000)
     many = cameras(40, (48, 36))
-    count = len(projector.form_batch(many, spectrum, which, noise, 5e4))
+    count = len(projector.form_batch(many, ImagingChain(spectrum, which, noise, 5e4)))
     gpu._spare.clear()
     before = library().emulated_used_bytes()
-    images = projector.form_on_device(many[:count], spectrum, which, noise, 5e4)
+    images = projector.form_on_device(many[:count], ImagingChain(spectrum, which, noise, 5e4))
     # What is held, and what is kept for the next batch: all that it took.
     assert 0.7e6 < library().emulated_used_bytes() - before < 1.05e6
     assert 5 < count < 40 and images.signal.shape[0] == count
     monkeypatch.setattr(host, "MOST_BATCH_BYTES", 1)
-    assert len(projector.form_batch(cameras(9), spectrum, which, noise, 5e4)) == 1
+    assert len(projector.form_batch(cameras(9), ImagingChain(spectrum, which, noise, 5e4))) == 1

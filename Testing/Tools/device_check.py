@@ -190,6 +190,7 @@ def check_leak(options: argparse.Namespace) -> int:
 def _renderer(options: argparse.Namespace):  # type: ignore[no-untyped-def]
     from DeepDRRLogic.carm import CArm
     from DeepDRRLogic.detector import Detector
+    from DeepDRRLogic.imaging_chain import ImagingChain
     from DeepDRRLogic.noise import NoiseModel
     from DeepDRRLogic.phantom import phantom
     from DeepDRRLogic.projector.cuda.gpu import Gpu
@@ -206,7 +207,7 @@ def _renderer(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 
     def form(seed: int) -> None:
         camera = arm.with_angles(seed % 180, 0.0).camera()
-        projector.form(camera, spectrum, which, NoiseModel.of(which), 5e5, seed)
+        projector.form(camera, ImagingChain(spectrum, which, NoiseModel.of(which), 5e5), seed)
 
     return gpu, projector, form
 

@@ -14,6 +14,7 @@ import report
 from DeepDRRLogic import CArm, MaterialVolume, XRaySimulator
 from DeepDRRLogic.detector import Detector
 from DeepDRRLogic.geometry import Camera
+from DeepDRRLogic.imaging_chain import ImagingChain
 from DeepDRRLogic.phantom import phantom
 from DeepDRRLogic.spectrum import Spectrum
 from DeepDRRLogic.volume import CTVolume
@@ -152,10 +153,10 @@ def _scatter_times(gpu: object, volume: MaterialVolume, name: str) -> list[list[
                 projector = simulator._projectors[0]._projector
                 cameras = _cameras(volume, size, count)
 
-                def form(simulator=simulator, projector=projector, cameras=cameras) -> object:
-                    return projector.form_on_device(
-                        cameras, simulator.spectrum, simulator.detector, simulator.noise, 5e5, 0, simulator.scatter
-                    )
+                chain = ImagingChain(simulator.spectrum, simulator.detector, simulator.noise, 5e5, simulator.scatter)
+
+                def form(projector=projector, cameras=cameras, chain=chain) -> object:
+                    return projector.form_on_device(cameras, chain)
 
                 found.append(_device_ms(gpu, form) / count)
             rows.append([f"{name}, {size[0]}×{size[1]}, {count}", *(f"{one:.3f}" for one in found)])

@@ -9,6 +9,7 @@ import numpy as np
 from ...carm import CArm
 from ...detector import Detector
 from ...exposure import expose
+from ...imaging_chain import ImagingChain
 from ...materials import material
 from ...spectrum import Spectrum
 from ...volume import MaterialVolume
@@ -34,7 +35,7 @@ def check_gpu(gpu: Gpu) -> None:
     with_arm = CArm(width=12, height=9, pixel_pitch_mm=12.0)
     cameras = [with_arm.with_angles(*angles).camera() for angles in ((0.0, 0.0), (60.0, 25.0))]
     projector = CudaProjector(volume, threads=1, gpu=gpu)
-    images = projector.form_on_device(cameras, spectrum, detector, None, 1.0)
+    images = projector.form_on_device(cameras, ImagingChain(spectrum, detector))
     areas, signal = images.area_densities.get(), images.signal.get()
     projector.close()
     for view, camera in enumerate(cameras):

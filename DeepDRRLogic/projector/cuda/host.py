@@ -25,9 +25,8 @@ from .textures import Texture
 if TYPE_CHECKING:
     from ...detector import Detector
     from ...geometry import Camera
+    from ...imaging_chain import ImagingChain
     from ...materials import Material
-    from ...noise import NoiseModel
-    from ...scatter import ScatterModel
     from ...spectrum import Spectrum
     from ...volume import MaterialVolume
 
@@ -117,50 +116,38 @@ class CudaProjector:
     def form(
         self,
         camera: Camera,
-        spectrum: Spectrum,
-        detector: Detector,
-        noise: NoiseModel | None,
-        photons_per_pixel: float,
+        chain: ImagingChain,
         seed: int = 0,
-        scatter: ScatterModel | None = None,
         others: Sequence[CudaProjector] = (),
     ) -> FormedImage:
         """One finished image, copied from the device; see form_on_device."""
-        return self.form_batch([camera], spectrum, detector, noise, photons_per_pixel, seed, scatter, others)[0]
+        return self.form_batch([camera], chain, seed, others)[0]
 
     def form_batch(
         self,
         cameras: Sequence[Camera],
-        spectrum: Spectrum,
-        detector: Detector,
-        noise: NoiseModel | None,
-        photons_per_pixel: float,
+        chain: ImagingChain,
         seed: int = 0,
-        scatter: ScatterModel | None = None,
         others: Sequence[CudaProjector] = (),
     ) -> list[FormedImage]:
         """The first images, at least one, of a series of views: as many as are of one size and fit in memory.
 
         They are enqueued in one go and copied from the device when all are done; see form_on_device.
         """
-        count = self._batch_size(cameras, detector, noise, scatter, others)
-        images = self.form_on_device(
-            cameras[:count], spectrum, detector, noise, photons_per_pixel, seed, scatter, others
-        )
+        count = self._batch_size(cameras, chain, others)
+        images = self.form_on_device(cameras[:count], chain, seed, others)
         arrays = images.signal, images.photons, images.mean_energy_kev, images.area_densities
         return [FormedImage(*planes) for planes in zip(*(array.get() for array in arrays), strict=True)]
 
     def _batch_size(
         self,
         cameras: Sequence[Camera],
-        detector: Detector,
-        noise: NoiseModel | None,
-        scatter: ScatterModel | None,
+        chain: ImagingChain,
         others: Sequence[CudaProjector],
     ) -> int:
         first = cameras[0]
-        channels = len(detector.channels)
-        planes = len(materials_of([self, *others])) + planes_of_view(channels, noise is not None, scatter is not None)
+        channels, noise, scatter = len(chain.detector.channels), chain.noise is not None, chain.scatter is not None
+        planes = len(materials_of([self, *others])) + planes_of_view(channels, noise, scatter)
         with self.gpu.active():
             room = min(MOST_BATCH_BYTES, self.gpu.room() // 2)
         most = min(MOST_VIEWS, max(1, room // (4 * planes * first.width * first.height)))
@@ -170,12 +157,8 @@ class CudaProjector:
     def form_on_device(
         self,
         cameras: Sequence[Camera],
-        spectrum: Spectrum,
-        detector: Detector,
-        noise: NoiseModel | None,
-        photons_per_pixel: float,
+        chain: ImagingChain,
         seed: int = 0,
-        scatter: ScatterModel | None = None,
         others: Sequence[CudaProjector] = (),
     ) -> DeviceImages:
         """The whole image formation of a batch of views, of this volume and others together, left on the device.
@@ -188,11 +171,11 @@ class CudaProjector:
         materials = materials_of([self, *others])
         areas = self.project_on_device(cameras, others)
         planes = None
-        if scatter is not None:
-            planes = scatter_planes(self.gpu, scatter, areas, materials, cameras, spectrum, detector)
+        if chain.scatter is not None:
+            planes = scatter_planes(self.gpu, chain.scatter, areas, materials, cameras, chain.spectrum, chain.detector)
         with self.gpu.active():
-            beam = self._beam(materials, spectrum, detector)
-            return develop(self.gpu, areas, beam, noise, photons_per_pixel, seed, planes)
+            beam = self._beam(materials, chain.spectrum, chain.detector)
+            return develop(self.gpu, areas, beam, chain.noise, chain.photons_per_pixel, seed, planes)
 
     def _beam(self, materials: tuple[Material, ...], spectrum: Spectrum, detector: Detector) -> Beam:
         key = materials, spectrum, detector
