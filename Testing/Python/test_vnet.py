@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,7 +91,10 @@ def test_what_is_no_checkpoint_is_refused_and_never_run(tmp_path, content):
         load_published(path)
 
 
-@pytest.mark.parametrize("layout", [TINY, Layout(width=8, block=1, convolutions_down=(1,), convolutions_up=(1,))])
+@pytest.mark.parametrize(
+    "layout",
+    [TINY, replace(TINY, refine=4), Layout(width=8, block=1, convolutions_down=(1,), convolutions_up=(1,))],
+)
 def test_folding_the_normalisation_changes_nothing(layout):
     network = a_network(layout)
     x = torch.randn(1, 2, 16, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -106,6 +110,21 @@ def test_a_patch_is_labelled_alike_whatever_lies_beside_it_in_the_batch():
     x[1] *= 40.0
     with torch.inference_mode():
         torch.testing.assert_close(network(x)[:1], network(x[:1]))
+
+
+def test_the_refinement_sees_a_voxel_and_no_farther_than_two_from_it():
+    coarse, fine = VNet(TINY), VNet(replace(TINY, refine=4))
+    assert set(fine.state_dict()) - set(coarse.state_dict()) == {
+        "refine.conv1.weight", "refine.conv1.bias", "refine.relu1.weight", "refine.conv2.weight", "refine.conv2.bias"
+    }  # fmt: skip
+    with torch.inference_mode():
+        for values in (fine.refine.conv1.weight, fine.refine.conv2.weight):
+            values.normal_(generator=torch.Generator().manual_seed(3))
+        x, logits = torch.zeros(1, 2, 16, 16, 16), torch.zeros(1, 3, 16, 16, 16)
+        before = fine.refine(x, logits)
+        x[0, 0, 8, 8, 8] = -0.6
+        changed = torch.nonzero((fine.refine(x, logits) != before).any(1)[0])
+    assert changed.amin(0).tolist() == [6, 6, 6] and changed.amax(0).tolist() == [10, 10, 10]
 
 
 def test_every_voxel_of_a_block_gets_its_own_answer():
