@@ -99,7 +99,7 @@ def _options() -> argparse.Namespace:
         default=Augmentation().contrast,
         help="share of patches with simulated contrast medium",
     )
-    parser.add_argument("--blur", type=float, default=1.0, help="how often patches are blurred and noisy, 1 as usual")
+    parser.add_argument("--blur", type=float, default=1.0, help="how often borders are blurred or moved, 1 as usual")
     parser.add_argument("--width", type=int, default=COMPACT.width, help="channels of the first stage")
     parser.add_argument("--refine", type=int, default=COMPACT.refine, help="channels of the last stage, 0 for none")
     parser.add_argument("--full-width", action="store_true", help="the width and kernels of the published network")

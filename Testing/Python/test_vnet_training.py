@@ -209,8 +209,13 @@ def test_sharper_training_blurs_less_often_and_changes_nothing_else():
     usual = Augmentation()
     sharper = usual.sharper(0.5)
     changed = {name for name in Augmentation.__dataclass_fields__ if getattr(usual, name) != getattr(sharper, name)}
-    assert changed == {"slice_thickness", "kernel", "noise"}
+    assert changed == {"slice_thickness", "kernel", "noise", "calibration"}
     assert all(getattr(sharper, name) == 0.5 * getattr(usual, name) for name in changed)
+
+
+def test_turned_patches_have_their_air_where_their_hu_say(a_case):
+    hu, labels, _ = batch([a_case], 8, (6,), Sampling(size=(24, 24, 24), turned=1.0), Augmentation.none())
+    assert torch.equal(labels == AIR, hu < -500.0)
 
 
 def test_patches_are_cut_without_moving_labels_against_hu(a_case):
