@@ -121,9 +121,9 @@ def add_contrast(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
     mean, grain = _mean_and_grain(hu, soft)
     for _ in range(int(dice.numbers.integers(1, 4))):
         kind = dice.numbers.random()
-        if kind < 0.45:
+        if kind < 0.35:
             shape = _tube(hu.shape, dice, dice.log_between(1.5, 18.0))
-        elif kind < 0.7:
+        elif kind < 0.55:
             shape = _blob(hu.shape, dice)
         else:
             shape = _lump(hu.shape, dice) * torch.sigmoid((mean + 20.0) / 12.0)
