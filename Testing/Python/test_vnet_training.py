@@ -209,7 +209,7 @@ def test_sharper_training_blurs_less_often_and_changes_nothing_else():
     usual = Augmentation()
     sharper = usual.sharper(0.5)
     changed = {name for name in Augmentation.__dataclass_fields__ if getattr(usual, name) != getattr(sharper, name)}
-    assert changed == {"slice_thickness", "kernel", "noise", "calibration"}
+    assert changed == {"slice_thickness", "soft_kernels", "noise", "calibration"}
     assert all(getattr(sharper, name) == 0.5 * getattr(usual, name) for name in changed)
 
 
