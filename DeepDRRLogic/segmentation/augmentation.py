@@ -68,8 +68,8 @@ class Augmentation:
     def sharper(self, share: float) -> Augmentation:
         """The same with what moves or blurs borders only `share` as often: for the end of training.
 
-        That is thick slices, soft kernels, noise, and shifted or scaled HU. Where half of the patches have their borders
-        elsewhere, borders are learnt to be vague: bone in sharp images is drawn thin, vessels in lung are lost.
+        That is thick slices, soft kernels, noise, and shifted or scaled HU. Where half of the patches have their
+        borders elsewhere, borders are learnt to be vague: bone in sharp images is drawn thin, vessels in lung are lost.
         """
         blurring = ("slice_thickness", "soft_kernels", "noise", "calibration")
         return replace(self, **{name: share * getattr(self, name) for name in blurring})
