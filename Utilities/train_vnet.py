@@ -28,7 +28,9 @@ def main() -> None:
     options = _options()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    layout = PUBLISHED if options.full_width else dataclasses.replace(COMPACT, width=options.width)
+    layout = (
+        PUBLISHED if options.full_width else dataclasses.replace(COMPACT, width=options.width, refine=options.refine)
+    )
     recipe = Recipe(
         layout=layout,
         steps=options.steps,
@@ -97,8 +99,9 @@ def _options() -> argparse.Namespace:
         default=Augmentation().contrast,
         help="share of patches with simulated contrast medium",
     )
-    parser.add_argument("--blur", type=float, default=1.0, help="how often patches are blurred and noisy, 1 as usual")
+    parser.add_argument("--blur", type=float, default=1.0, help="how often borders are blurred or moved, 1 as usual")
     parser.add_argument("--width", type=int, default=COMPACT.width, help="channels of the first stage")
+    parser.add_argument("--refine", type=int, default=COMPACT.refine, help="channels of the last stage, 0 for none")
     parser.add_argument("--full-width", action="store_true", help="the width and kernels of the published network")
     parser.add_argument("--seed", type=int, default=Recipe().seed)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")

@@ -48,7 +48,7 @@ class Dice:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How often each change is made: probabilities per patch."""
+    """How often each change is made: probabilities per patch, and the part of changed kernels that are softer."""
 
     bone_density: float = 0.35
     contrast: float = 0.35
@@ -56,6 +56,7 @@ class Augmentation:
     couch: float = 0.3
     slice_thickness: float = 0.3
     kernel: float = 0.4
+    soft_kernels: float = 0.5
     noise: float = 0.4
     calibration: float = 0.5
     truncation: float = 0.06
@@ -65,13 +66,13 @@ class Augmentation:
         return cls(**dict.fromkeys(cls.__dataclass_fields__, 0.0))
 
     def sharper(self, share: float) -> Augmentation:
-        """The same with blur and noise, of slices, kernels and dose, only `share` as often: for the end of training.
+        """The same with what moves or blurs borders only `share` as often: for the end of training.
 
-        Where half of the patches are blurred, borders are learnt to be blurred, and bone in sharp images is drawn thin.
+        That is thick slices, soft kernels, noise, and shifted or scaled HU. Where half of the patches have their
+        borders elsewhere, borders are learnt to be vague: bone in sharp images is drawn thin, vessels in lung are lost.
         """
-        return replace(
-            self, slice_thickness=share * self.slice_thickness, kernel=share * self.kernel, noise=share * self.noise
-        )
+        blurring = ("slice_thickness", "soft_kernels", "noise", "calibration")
+        return replace(self, **{name: share * getattr(self, name) for name in blurring})
 
 
 def augment(hu: Tensor, labels: Tensor, dice: Dice, settings: Augmentation) -> tuple[Tensor, Tensor]:
@@ -91,7 +92,7 @@ def augment(hu: Tensor, labels: Tensor, dice: Dice, settings: Augmentation) -> t
     if dice.happens(settings.slice_thickness):
         hu = thicken_slices(hu, dice)
     if dice.happens(settings.kernel):
-        hu = change_kernel(hu, dice)
+        hu = change_kernel(hu, dice, settings.soft_kernels)
     if dice.happens(settings.noise):
         hu = add_noise(hu, dice)
     if dice.happens(settings.calibration):
@@ -121,9 +122,9 @@ def add_contrast(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
     mean, grain = _mean_and_grain(hu, soft)
     for _ in range(int(dice.numbers.integers(1, 4))):
         kind = dice.numbers.random()
-        if kind < 0.45:
+        if kind < 0.35:
             shape = _tube(hu.shape, dice, dice.log_between(1.5, 18.0))
-        elif kind < 0.7:
+        elif kind < 0.55:
             shape = _blob(hu.shape, dice)
         else:
             shape = _lump(hu.shape, dice) * torch.sigmoid((mean + 20.0) / 12.0)
@@ -209,12 +210,12 @@ def thicken_slices(hu: Tensor, dice: Dice) -> Tensor:
     return fine[..., phase : phase + columns.shape[-1]].reshape(moved.shape).movedim(-1, axis)
 
 
-def change_kernel(hu: Tensor, dice: Dice) -> Tensor:
-    """From a soft kernel, which blurs, to a sharp one, which overshoots at edges (unsharp masking)."""
-    if dice.happens(0.5):
+def change_kernel(hu: Tensor, dice: Dice, soft: float = 0.5) -> Tensor:
+    """A soft kernel, which blurs, with the probability `soft`; else a sharp one, with overshoot (unsharp masking)."""
+    if dice.happens(soft):
         return blurred(hu, dice.between(0.4, 1.2))
-    soft = blurred(hu, dice.between(0.6, 1.2))
-    return hu + dice.between(0.3, 1.6) * (hu - soft)
+    smooth = blurred(hu, dice.between(0.6, 1.2))
+    return hu + dice.between(0.3, 1.6) * (hu - smooth)
 
 
 def add_noise(hu: Tensor, dice: Dice) -> Tensor:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from ..materials import material
 from .body import clear_surroundings
 from .cancellation import SegmentationCancelled
 from .running import ReadyNetwork, device_of, network_on
-from .tiling import SPACING_MM, Axes, Line, Tiles, box_of_matter
+from .tiling import SPACING_MM, Axes, Line, Tiles, aligned_spacing, box_of_matter
 from .vnet import CLASSES, VNet
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def segment_by_vnet(
     probabilities: npt.NDArray[np.float16] | None = None,
     patch: int = PATCH,
     margin: int = MARGIN,
+    grid: Literal["aligned", "paper"] = "aligned",
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     air: str = "air",
@@ -56,14 +57,18 @@ def segment_by_vnet(
     `weights` are those of the package, a file of your own, a published checkpoint (.pt, .pth) or a network. `device` is
     a torch device, or "auto": a GPU where there is one. The table and whatever else lies outside the body becomes air,
     or soft tissue with `keep_table`. `probabilities`, float16 (3, k, j, i), is filled with those of the three classes
-    where given, before the table is dealt with. `patch` voxels (of 0.86 × 0.86 × 1.0 mm) are seen at once, `margin` of
-    them given up where the next patch continues; the paper's scheme is 128 and 32. progress(done, total) is called
-    after each patch. Raises SegmentationCancelled soon after cancelled() turns true, and ValueError for weights that
-    are missing or damaged and for probabilities of the wrong shape or type.
+    where given, before the table is dealt with. `patch` voxels are seen at once, `margin` of them given up where the
+    next patch continues; the paper's scheme is 128 and 32. They are of 0.86 × 0.86 × 1.0 mm on the paper's `grid`, and
+    on the aligned one the CT's own, or a whole part of them, where those are of nearly that size: no border is lost
+    between two grids. progress(done, total) is called after each patch. Raises SegmentationCancelled soon after
+    cancelled() turns true, and ValueError for weights that are missing or damaged, for a grid that there is none of and
+    for probabilities of the wrong shape or type.
     """
     from ..volume import MaterialLabels
 
     materials = (material(air), material(soft), material(bone))
+    if grid not in ("aligned", "paper"):
+        raise ValueError(f"grid = {grid!r}: give 'aligned' or 'paper'.")
     if probabilities is not None and (probabilities.shape != (3, *ct.shape) or probabilities.dtype != np.float16):
         raise ValueError(
             f"probabilities is {probabilities.dtype} {probabilities.shape}: give a float16 array {(3, *ct.shape)}."
@@ -71,7 +76,7 @@ def segment_by_vnet(
     report = progress or (lambda done, total: None)
 
     def labels_on(place: torch.device) -> npt.NDArray[np.uint8]:
-        run = _Run.of(ct, network_on(weights, place), patch, margin)
+        run = _Run.of(ct, network_on(weights, place), patch, margin, grid)
         return _labels(run, Axes.of(ct.ras_from_ijk), probabilities, keep_table, report, cancelled)
 
     chosen = device_of(device)
@@ -119,11 +124,15 @@ class _Run:
     network: ReadyNetwork
 
     @classmethod
-    def of(cls, ct: CTVolume, network: ReadyNetwork, patch: int, margin: int) -> _Run:
+    def of(
+        cls, ct: CTVolume, network: ReadyNetwork, patch: int, margin: int, grid: Literal["aligned", "paper"]
+    ) -> _Run:
         axes = Axes.of(ct.ras_from_ijk)
         hu = axes.view(ct.hu)
-        steps = ct.spacing_mm[::-1]
-        s, a, r = (Line(count, steps[n], mm) for count, n, mm in zip(hu.shape, axes.order, SPACING_MM, strict=True))
+        stored = ct.spacing_mm[::-1]
+        steps = stored[axes.order[0]], stored[axes.order[1]], stored[axes.order[2]]
+        spacing = aligned_spacing(steps) if grid == "aligned" else SPACING_MM
+        s, a, r = (Line(*each) for each in zip(hu.shape, steps, spacing, strict=True))
         box = box_of_matter(hu, EMPTY_MAX_HU) or (slice(0, 0), slice(0, 0), slice(0, 0))
         spans = [_span(line, part) for line, part in zip((s, a, r), box, strict=True)]
         layout = network.network.layout

@@ -18,7 +18,7 @@ from .augmentation import AIR, BONE, SOFT, Augmentation, Dice, augment
 _logger = logging.getLogger(__name__)
 
 _EXAMPLES = 20_000
-_CONTRAST_HU, _MARROW_HU = 180, 200
+_CONTRAST_HU, _MARROW_HU, _GAS_MAX_HU = 180, 200, -500
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +243,14 @@ def _cut(
         0, 0
     ]
     marked = marked.to(torch.uint8)
-    return sampled, marked & 3, marked >> 2
+    return sampled, _with_air_by_hu(sampled, marked & 3), marked >> 2
+
+
+def _with_air_by_hu(hu: Tensor, labels: Tensor) -> Tensor:
+    """Labels of an interpolated patch with the border of air where its HU say: half-way to tissue, as in the cases."""
+    beside_soft = functional.max_pool3d((labels == SOFT).to(torch.float32)[None, None], 3, 1, 1)[0, 0] > 0
+    labels = torch.where((labels == SOFT) & (hu < _GAS_MAX_HU), AIR, labels)
+    return torch.where((labels == AIR) & (hu >= _GAS_MAX_HU) & beside_soft, SOFT, labels)
 
 
 def _whole_voxels(

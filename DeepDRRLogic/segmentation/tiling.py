@@ -15,6 +15,9 @@ from ..affine import orientation
 SPACING_MM = (1.0, 0.86, 0.86)
 """The network's voxels along superior, anterior, right: Unberath et al., MICCAI 2018, section 2.1."""
 
+NEAR = 1.25
+"""By which factor they may be larger or smaller to lie on the CT's own; the network was trained on 0.75 to 1.5."""
+
 _T = TypeVar("_T", bound=np.generic)
 _AXIS = {"S": 0, "I": 0, "A": 1, "P": 1, "R": 2, "L": 2}
 
@@ -41,11 +44,28 @@ class Axes:
         return turned[..., s, a, r]
 
 
+def aligned_spacing(steps_mm: tuple[float, float, float]) -> tuple[float, float, float]:
+    """The network's voxels for a CT's of `steps_mm`: its own, or a whole part of them, where that is near SPACING_MM.
+
+    Nothing is lost between two grids then. In the axial plane they are as near to SPACING_MM as NEAR says, along it
+    to the shape of its voxels: a body that is large in the plane is not to be short beside. Elsewhere SPACING_MM.
+    """
+    superior, anterior, right = SPACING_MM
+    j, i = _whole_part(steps_mm[1], anterior, anterior), _whole_part(steps_mm[2], right, right)
+    return _whole_part(steps_mm[0], superior * math.sqrt(j / anterior * i / right), superior), j, i
+
+
+def _whole_part(step_mm: float, wanted_mm: float, otherwise_mm: float) -> float:
+    part = step_mm / max(1, round(step_mm / wanted_mm))
+    return part if wanted_mm / NEAR <= part <= wanted_mm * NEAR else otherwise_mm
+
+
 @dataclass(frozen=True)
 class Line:
     """One axis of a CT of `count` voxels of `step_mm`, and the network's samples of `sample_mm` along it.
 
-    Sample 0 … samples - 1 lie within the CT, centred; samples beyond repeat its border.
+    Sample 0 … samples - 1 lie within the CT, centred; samples beyond repeat its border. Every voxel has a sample of its
+    own where samples are a whole part of a voxel.
     """
 
     count: int
@@ -54,7 +74,10 @@ class Line:
 
     @property
     def samples(self) -> int:
-        return max(1, math.ceil(self.count * self.step_mm / self.sample_mm - 1e-6))
+        parts = self.step_mm / self.sample_mm
+        if parts > 1.5 and abs(parts - round(parts)) < 1e-6 and round(parts) % 2 == 0:
+            return self.count * round(parts) - 1  # an odd number, for one of them to be at each voxel's centre
+        return max(1, math.ceil(self.count * parts - 1e-6))
 
     def voxel_of(self, samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Where samples lie, in voxels of the CT."""

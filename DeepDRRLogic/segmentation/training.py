@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +141,16 @@ class Trainer:
             torch.save(state, temporary)
 
     def load(self, path: Path) -> None:
-        """Go on where a checkpoint was saved; ValueError for one of another layout."""
+        """Go on where a checkpoint was saved; ValueError for one of another layout.
+
+        A network that had no refinement, and gets one, goes on too.
+        """
         state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        if Layout.from_dict(state["layout"]) != self.recipe.layout:
+        found = Layout.from_dict(state["layout"])
+        if found not in (self.recipe.layout, replace(self.recipe.layout, refine=0)):
             raise ValueError(f"{path} is of a network of layout {state['layout']}, not {self.recipe.layout.to_dict()}.")
+        if found != self.recipe.layout:
+            _add_refinement(state, self.network, self.optimizer)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.averaged = state["averaged"]
@@ -166,6 +172,15 @@ class Trainer:
                     self.averaged[name].lerp_(value, 1.0 - past)
                 else:
                     self.averaged[name].copy_(value)
+
+
+def _add_refinement(state: dict[str, Any], network: VNet, optimizer: torch.optim.Optimizer) -> None:
+    """Give the state of a network without refinement the untrained one of `network`; its parameters are the last."""
+    for name, value in network.state_dict().items():
+        if name.startswith("refine."):
+            state["network"][name], state["averaged"][name] = value, value.detach().clone()
+    for group, own in zip(state["optimizer"]["param_groups"], optimizer.state_dict()["param_groups"], strict=True):
+        group["params"] = own["params"]
 
 
 def _set_training(network: nn.Module, settled: bool) -> None:

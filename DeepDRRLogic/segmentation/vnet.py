@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 CLASSES = ("air", "soft_tissue", "bone")
+_WIDE_HU = 750.0  # what the first window is divided by
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Layout:
     `convolutions_down` and `convolutions_up` hold the convolutions of the residual stages, in the order they are
     passed; each stage on the way down halves the size and doubles the `width` of the first. With `block` 2 the
     network sees blocks of 2³ voxels as one with 8 times the channels, and answers for all voxels of the block: the
-    same network on an eighth of the positions. Input channels are the CT seen through `input_kind`, see features().
+    same network on an eighth of the positions. With `refine`, two more convolutions with so many channels between them
+    correct the answer voxel by voxel. Input channels are the CT seen through `input_kind`, see features().
     """
 
     input_kind: str = "windows"
@@ -34,6 +36,7 @@ class Layout:
     convolutions_down: tuple[int, ...] = (1, 2, 2)
     convolutions_up: tuple[int, ...] = (2, 1, 1)
     block: int = 2
+    refine: int = 0
 
     def __post_init__(self) -> None:
         for name in ("convolutions_down", "convolutions_up"):
@@ -76,7 +79,7 @@ PUBLISHED = Layout(
     convolutions_up=(2, 2, 1, 1),
     block=1,
 )
-COMPACT = Layout()
+COMPACT = Layout(refine=8)
 
 
 class _Convolution(nn.Module):
@@ -157,6 +160,27 @@ class _Output(nn.Module):
         return self.conv2(self.relu1(self.bn1(self.conv1(x))))
 
 
+class _Refine(nn.Module):
+    """What blocks blur, thin vessels and borders: a correction of the logits from each voxel's own neighbourhood.
+
+    It sees the features, the first of them again where gas ends (-800 to -200 HU), and the probabilities so far. It
+    begins with no correction at all, so that a network without it can be trained on with it.
+    """
+
+    def __init__(self, channels: int, classes: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(channels + 1 + classes, width, 3, padding=1)
+        self.relu1 = nn.PReLU(width)
+        self.conv2 = nn.Conv3d(width, classes, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, logits: Tensor) -> Tensor:
+        gas = (_WIDE_HU / 150.0 * x[:, :1] + 500.0 / 150.0).clamp(-2.0, 2.0)
+        seen = torch.cat((x, gas, logits.softmax(1).to(x.dtype)), 1)
+        return logits + self.conv2(self.relu1(self.conv1(seen.contiguous(memory_format=torch.channels_last_3d))))
+
+
 class VNet(nn.Module):
     """CT features (batch, in_channels, d, h, w) to logits (batch, classes, d, h, w).
 
@@ -185,10 +209,12 @@ class VNet(nn.Module):
             self.add_module(self._up_names[-1], _Up(width, skip, count, layout.kernel))
             width = 2 * skip
         self.out_tr = _Output(width, classes * per_block, layout.kernel)
+        if layout.refine:
+            self.refine = _Refine(layout.in_channels, classes, layout.refine)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, seen: Tensor) -> Tensor:
         blocks = self.layout.block > 1
-        x = self.in_tr(_to_blocks(x) if blocks else x)
+        x = self.in_tr(_to_blocks(seen) if blocks else seen)
         skips = []
         for name in self._down_names:
             skips.append(x)
@@ -196,7 +222,8 @@ class VNet(nn.Module):
         for name in self._up_names:
             x = self.get_submodule(name)(x, skips.pop())
         x = self.out_tr(x)
-        return _from_blocks(x) if blocks else x
+        logits = _from_blocks(x) if blocks else x
+        return self.refine(seen, logits) if self.layout.refine else logits
 
 
 def _to_blocks(x: Tensor) -> Tensor:
@@ -223,7 +250,7 @@ def features(hu: Tensor, kind: str, out_type: torch.dtype = torch.float32) -> Te
     hu = hu.to(torch.float32)
     if kind == "windows":
         channels: Sequence[Tensor] = (
-            hu.clamp(-1024.0, 2000.0) / 750.0,
+            hu.clamp(-1024.0, 2000.0) / _WIDE_HU,
             (hu.clamp(-250.0, 450.0) - 100.0) / 200.0,
         )
     elif kind == "published":

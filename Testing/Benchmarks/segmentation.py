@@ -1,9 +1,9 @@
 """How fast and how frugal segmentation is: python Testing/Benchmarks/segmentation.py CT [--threads N] [--device cuda]
 
-Prints Markdown: the whole CT by thresholds and by the compact V-Net, in our scheme, in the paper's (128³, central 64³
-kept) and in that of the published code (128³ side by side); the full-width network, whose time for the CT is that of
-one patch times their number; and in how many voxels the schemes' labels differ. Peak memory is the process's, CT and
-Python included, each measured in a process of its own.
+Prints Markdown: the whole CT by thresholds and by the compact V-Net, in our scheme, in the same on the paper's grid of
+0.86 × 0.86 × 1.0 mm, in the paper's (128³, central 64³ kept) and in that of the published code (128³ side by side); the
+full-width network, whose time for the CT is that of one patch times their number; and in how many voxels the schemes'
+labels differ. Peak memory is the process's, CT and Python included, each measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from DeepDRRLogic.threads import thread_count
 
 SCHEMES = {
     "ours: 128³, margin 16": {},
-    "the paper's: 128³, margin 32": {"margin": 32},
-    "side by side: 128³, no margin": {"margin": 0},
+    "ours on the paper's grid: 128³, margin 16": {"grid": "paper"},
+    "the paper's: 128³, margin 32": {"grid": "paper", "margin": 32},
+    "side by side: 128³, no margin": {"grid": "paper", "margin": 0},
 }
 
 

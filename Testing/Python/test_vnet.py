@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from DeepDRRLogic.segmentation.tiling import Axes, Line, Tiles, box_of_matter  # noqa: E402
+from DeepDRRLogic.segmentation.tiling import Axes, Line, Tiles, aligned_spacing, box_of_matter  # noqa: E402
 from DeepDRRLogic.segmentation.vnet import COMPACT, PUBLISHED, Layout, VNet, features, parameter_count  # noqa: E402
 from DeepDRRLogic.segmentation.weights import folded, load_published, load_weights, save_weights  # noqa: E402
 
@@ -90,7 +91,10 @@ def test_what_is_no_checkpoint_is_refused_and_never_run(tmp_path, content):
         load_published(path)
 
 
-@pytest.mark.parametrize("layout", [TINY, Layout(width=8, block=1, convolutions_down=(1,), convolutions_up=(1,))])
+@pytest.mark.parametrize(
+    "layout",
+    [TINY, replace(TINY, refine=4), Layout(width=8, block=1, convolutions_down=(1,), convolutions_up=(1,))],
+)
 def test_folding_the_normalisation_changes_nothing(layout):
     network = a_network(layout)
     x = torch.randn(1, 2, 16, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -106,6 +110,21 @@ def test_a_patch_is_labelled_alike_whatever_lies_beside_it_in_the_batch():
     x[1] *= 40.0
     with torch.inference_mode():
         torch.testing.assert_close(network(x)[:1], network(x[:1]))
+
+
+def test_the_refinement_sees_a_voxel_and_no_farther_than_two_from_it():
+    coarse, fine = VNet(TINY), VNet(replace(TINY, refine=4))
+    assert set(fine.state_dict()) - set(coarse.state_dict()) == {
+        "refine.conv1.weight", "refine.conv1.bias", "refine.relu1.weight", "refine.conv2.weight", "refine.conv2.bias"
+    }  # fmt: skip
+    with torch.inference_mode():
+        for values in (fine.refine.conv1.weight, fine.refine.conv2.weight):
+            values.normal_(generator=torch.Generator().manual_seed(3))
+        x, logits = torch.zeros(1, 2, 16, 16, 16), torch.zeros(1, 3, 16, 16, 16)
+        before = fine.refine(x, logits)
+        x[0, 0, 8, 8, 8] = -0.6
+        changed = torch.nonzero((fine.refine(x, logits) != before).any(1)[0])
+    assert changed.amin(0).tolist() == [6, 6, 6] and changed.amax(0).tolist() == [10, 10, 10]
 
 
 def test_every_voxel_of_a_block_gets_its_own_answer():
@@ -192,6 +211,37 @@ def test_patches_keep_every_sample_once_and_give_up_their_margins(start, length,
     assert wasted < 2 * patch
 
 
+@given(count=st.integers(1, 400), step_mm=st.floats(0.2, 6.0), parts=st.integers(1, 7))
+def test_every_voxel_has_a_sample_of_its_own_where_samples_are_parts_of_it(count, step_mm, parts):
+    line = Line(count, step_mm, step_mm / parts)
+    where = line.sample_of(np.arange(float(count)))
+    np.testing.assert_allclose(where, np.rint(where), atol=1e-6)
+    assert where[0] > -1e-6 and where[-1] < line.samples - 1 + 1e-6
+    assert where[0] == pytest.approx(line.samples - 1 - where[-1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("steps_mm", "expected"),
+    [
+        ((1.0, 0.78, 0.78), (1.0, 0.78, 0.78)),
+        ((3.0, 1.03, 1.03), (1.0, 1.03, 1.03)),
+        ((2.5, 0.7, 0.7), (2.5 / 3, 0.7, 0.7)),  # narrow in the plane, so short beside it
+        ((1.25, 0.7, 0.7), (1.0, 0.7, 0.7)),
+        ((1.5, 1.5, 1.5), (0.75, 0.75, 0.75)),
+        ((0.5, 0.4, 0.4), (1.0, 0.86, 0.86)),
+    ],
+)
+def test_the_grid_lies_on_the_ct_where_its_voxels_are_near_the_papers(steps_mm, expected):
+    assert aligned_spacing(steps_mm) == pytest.approx(expected)
+
+
+@given(steps_mm=st.tuples(*[st.floats(0.1, 20.0)] * 3))
+def test_the_grids_voxels_keep_nearly_the_papers_shape(steps_mm):
+    s, a, r = aligned_spacing(steps_mm)
+    assert all(0.79 < mm / paper < 1.26 for mm, paper in ((a, 0.86), (r, 0.86)))
+    assert 0.79 < s / np.sqrt(a / 0.86 * r / 0.86) < 1.26
+
+
 @given(
     count=st.integers(1, 400),
     step_mm=st.floats(0.2, 6.0),
@@ -200,7 +250,7 @@ def test_patches_keep_every_sample_once_and_give_up_their_margins(start, length,
 )
 def test_interpolation_reproduces_straight_lines(count, step_mm, sample_mm, first):
     line = Line(count, step_mm, sample_mm)
-    assert line.samples * sample_mm >= count * step_mm - 1e-5
+    assert -0.5 - 1e-6 <= line.sample_of(0) <= line.sample_of(count - 1) <= line.samples - 0.5 + 1e-6
     where = line.voxel_of(np.arange(first, first + 30.0))
     np.testing.assert_allclose(line.sample_of(where), np.arange(first, first + 30.0), atol=1e-6)
     voxels, weights = line.weights(first, first + 30)

@@ -62,7 +62,7 @@ def test_a_gpu_that_is_too_small_leaves_the_work_to_the_processor(monkeypatch, c
 
     monkeypatch.setattr(inference, "device_of", torch.device)
     monkeypatch.setattr(inference, "network_on", lambda weights, device: device)
-    monkeypatch.setattr(inference._Run, "of", lambda ct, network, patch, margin: network)
+    monkeypatch.setattr(inference._Run, "of", lambda ct, network, patch, margin, grid: network)
     monkeypatch.setattr(inference, "_labels", labels_on)
     with caplog.at_level(logging.WARNING):
         assert segment_by_vnet(a_small_ct(), device="cuda").labels.min() == 1

@@ -98,10 +98,15 @@ def test_the_labels_do_not_depend_on_how_the_volume_is_stored(a_random_network, 
     np.testing.assert_array_equal(stored_back(found.labels, order, mirrored), expected)
 
 
-def test_on_the_networks_own_grid_every_voxel_gets_its_own_answer(thresholds):
-    ct = a_body((50, 61, 70), NETWORK_MM)
+@pytest.mark.parametrize(
+    ("spacing_mm", "grid"),
+    [(NETWORK_MM, "paper"), (NETWORK_MM, "aligned"), ((0.78, 0.78, 2.0), "aligned"), ((1.0, 0.9, 3.0), "aligned")],
+)
+def test_every_voxel_gets_its_own_answer_where_it_has_a_sample_of_its_own(thresholds, spacing_mm, grid):
+    ct = a_body((50, 61, 70), spacing_mm)
     for patch, margin in ((128, 16), (32, 8), (32, 0), (64, 16)):
-        found = segment_by_vnet(ct, weights=thresholds, patch=patch, margin=margin, keep_table=True).labels
+        scheme = {"patch": patch, "margin": margin, "grid": grid}
+        found = segment_by_vnet(ct, weights=thresholds, keep_table=True, **scheme).labels
         expected = np.select([ct.hu > 300, ct.hu > -300], [2, 1], 0)
         np.testing.assert_array_equal(found, expected)
 

@@ -15,7 +15,7 @@ from DeepDRRLogic.segmentation.augmentation import AIR, BONE, SOFT, Augmentation
 from DeepDRRLogic.segmentation.losses import cross_entropy, dice_loss, segmentation_loss  # noqa: E402
 from DeepDRRLogic.segmentation.patches import Sampling, batch, make_case, read_case  # noqa: E402
 from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss  # noqa: E402
-from DeepDRRLogic.segmentation.vnet import Layout  # noqa: E402
+from DeepDRRLogic.segmentation.vnet import Layout, features  # noqa: E402
 
 torch.set_num_threads(1)  # the tests themselves run beside each other
 
@@ -209,8 +209,13 @@ def test_sharper_training_blurs_less_often_and_changes_nothing_else():
     usual = Augmentation()
     sharper = usual.sharper(0.5)
     changed = {name for name in Augmentation.__dataclass_fields__ if getattr(usual, name) != getattr(sharper, name)}
-    assert changed == {"slice_thickness", "kernel", "noise"}
+    assert changed == {"slice_thickness", "soft_kernels", "noise", "calibration"}
     assert all(getattr(sharper, name) == 0.5 * getattr(usual, name) for name in changed)
+
+
+def test_turned_patches_have_their_air_where_their_hu_say(a_case):
+    hu, labels, _ = batch([a_case], 8, (6,), Sampling(size=(24, 24, 24), turned=1.0), Augmentation.none())
+    assert torch.equal(labels == AIR, hu < -500.0)
 
 
 def test_patches_are_cut_without_moving_labels_against_hu(a_case):
@@ -293,6 +298,21 @@ def test_normalisation_settles_before_the_end(a_case):
 def test_the_learning_rate_rises_stays_and_falls():
     recipe = dataclasses.replace(RECIPE, steps=100, warm_up=10, decay_from=0.5, learning_rate=1.0)
     assert [round(recipe.rate(step), 3) for step in (0, 9, 49, 75, 99)] == [0.1, 1.0, 1.0, 0.5, 0.02]
+
+
+def test_a_network_goes_on_with_a_refinement_that_it_did_not_have(a_case, a_patch, tmp_path):
+    coarse = Trainer([a_case], RECIPE)
+    coarse.run(tmp_path / "checkpoint.pt", until=4)
+    fine = Trainer([a_case], dataclasses.replace(RECIPE, layout=dataclasses.replace(LAYOUT, refine=4)))
+    fine.load(tmp_path / "checkpoint.pt")
+    seen = features(a_patch[0][None, :32, :32, :32], "windows")
+    with torch.inference_mode():
+        torch.testing.assert_close(fine.result()(seen), coarse.result()(seen))
+    before = fine.result().state_dict()
+    fine.run(until=8)
+    after = fine.result().state_dict()
+    assert not torch.equal(after["refine.conv2.weight"], before["refine.conv2.weight"])
+    assert not torch.equal(after["in_tr.conv1.weight"], before["in_tr.conv1.weight"])
 
 
 def test_a_checkpoint_of_another_layout_is_refused(a_case, tmp_path):
