@@ -12,10 +12,11 @@ torch = pytest.importorskip("torch")
 
 from DeepDRRLogic.segmentation import augmentation as aug  # noqa: E402
 from DeepDRRLogic.segmentation.augmentation import AIR, BONE, SOFT, Augmentation, Dice, augment  # noqa: E402
+from DeepDRRLogic.segmentation.calibration import BoneBias  # noqa: E402
 from DeepDRRLogic.segmentation.losses import cross_entropy, dice_loss, segmentation_loss  # noqa: E402
 from DeepDRRLogic.segmentation.patches import Sampling, batch, make_case, read_case  # noqa: E402
 from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss  # noqa: E402
-from DeepDRRLogic.segmentation.vnet import Layout, features  # noqa: E402
+from DeepDRRLogic.segmentation.vnet import Layout, VNet, features  # noqa: E402
 
 torch.set_num_threads(1)  # the tests themselves run beside each other
 
@@ -298,6 +299,32 @@ def test_normalisation_settles_before_the_end(a_case):
 def test_the_learning_rate_rises_stays_and_falls():
     recipe = dataclasses.replace(RECIPE, steps=100, warm_up=10, decay_from=0.5, learning_rate=1.0)
     assert [round(recipe.rate(step), 3) for step in (0, 9, 49, 75, 99)] == [0.1, 1.0, 1.0, 0.5, 0.02]
+
+
+@pytest.mark.parametrize("bias", [-0.5, 0.0, 0.75])
+def test_calibration_finds_the_bias_with_the_fewest_wrong_voxels(bias):
+    rng = np.random.default_rng(2)
+    bone = rng.random(40_000) < 0.4
+    logits = np.stack([rng.normal(-9.0, 1.0, bone.size), np.zeros(bone.size), np.where(bone, 1.0, -1.0) - bias])
+    logits[2] += rng.normal(0.0, 0.6, bone.size)
+    probabilities = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float16)
+    best = BoneBias()
+    for part in (slice(0, 15_000), slice(15_000, None)):
+        best.add(probabilities[:, part], bone[part])
+    expected = bias + 0.18 * np.log(0.4 / 0.6)  # two normal distributions of that spread cross there
+    assert best.value == pytest.approx(expected, abs=0.13)
+
+
+@pytest.mark.parametrize("refine", [0, 4])
+def test_what_is_added_to_the_logits_is_added_to_those_of_every_voxel(refine):
+    network = VNet(dataclasses.replace(LAYOUT, refine=refine)).eval()
+    seen = torch.randn(1, 2, 16, 16, 16, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        before = network(seen)
+        network.add_to_logits(torch.tensor([0.25, 0.0, -1.5]))
+        change = (network(seen) - before).amin((0, 2, 3, 4)), (network(seen) - before).amax((0, 2, 3, 4))
+    for part in change:
+        torch.testing.assert_close(part, torch.tensor([0.25, 0.0, -1.5]), atol=1e-5, rtol=0)
 
 
 def test_a_network_goes_on_with_a_refinement_that_it_did_not_have(a_case, a_patch, tmp_path):
