@@ -1,13 +1,15 @@
-"""Makes bone as large as in the CTs trained on: python Utilities/calibrate_vnet.py LABELS WEIGHTS OUTPUT --case NAME ...
+"""Makes bone as large as in the CTs trained on: python Utilities/calibrate_vnet.py LABELS WEIGHTS OUTPUT --case NAME …
 
-LABELS is the folder of reference labels on the CTs' own voxels (OUTPUT/native of Testing/Annotation/annotate.py), WEIGHTS
-what train_vnet.py made, OUTPUT the file to write, .safetensors too. Name cases that were trained on, and none held out.
+LABELS is the folder of reference labels on the CTs' own voxels (OUTPUT/native of Testing/Annotation/annotate.py),
+WEIGHTS what train_vnet.py made, OUTPUT the file to write, .safetensors too. Name cases that were trained on, and none
+held out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("--case", nargs="+", required=True)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads)
     network, best = load_weights(options.weights), BoneBias()
     about = json.loads(options.weights.with_suffix(".json").read_text("utf-8"))
@@ -40,7 +43,7 @@ def main() -> None:
         chances = np.empty((3, *ct.shape), np.float16)
         segment_by_vnet(ct, weights=network, probabilities=chances)
         best.add(chances[:, known], labels[known] == BONE)
-        print(f"{name}: {best.value:+.3f} so far", flush=True)
+        logging.info("%s: %+.3f so far", name, best.value)
     network.add_to_logits(torch.tensor([0.0, 0.0, best.value]))
     added = {"bone_bias": best.value, "calibrated_on": options.case}
     save_weights(network, options.output, {k: v for k, v in about.items() if k not in ("sha256", "layout")} | added)
