@@ -52,7 +52,7 @@ class Augmentation:
 
     bone_density: float = 0.35
     contrast: float = 0.35
-    metal: float = 0.06
+    metal: float = 0.12
     couch: float = 0.3
     slice_thickness: float = 0.3
     kernel: float = 0.4
@@ -129,7 +129,7 @@ def add_contrast(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
         else:
             shape = _lump(hu.shape, dice) * torch.sigmoid((mean + 20.0) / 12.0)
         dense = dice.happens(0.15)
-        level = dice.log_between(700.0, 3000.0) if dense else dice.log_between(130.0, 700.0)
+        level = dice.log_between(700.0, 2000.0) if dense else dice.log_between(130.0, 700.0)
         texture = level * 0.06 * dice.smooth_field(tuple(hu.shape), 8) if dice.happens(0.5) else 0.0
         filled = level + texture + dice.between(0.3, 2.0) * grain
         hu = hu + shape * soft * (filled - hu)
@@ -167,14 +167,14 @@ def add_couch(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
 
 
 def add_metal(hu: Tensor, labels: Tensor, dice: Dice) -> tuple[Tensor, Tensor]:
-    """Rods and screws with streaks in the axial plane; metal counts as bone, the heaviest class there is."""
+    """Screws, rods, stems and the balls of joints, with streaks in the axial plane; metal counts as bone."""
     for _ in range(int(dice.numbers.integers(1, 3))):
-        radius = dice.log_between(1.0, 9.0)
-        metal = (_tube(hu.shape, dice, radius, longest=60.0) > 0.5) & (labels != AIR)
+        radius, longest = dice.log_between(1.0, 25.0), dice.between(0.0, 80.0)
+        metal = (_tube(hu.shape, dice, radius, longest) > 0.5) & (labels != AIR)
         if not bool(metal.any()):
             continue
         hu = hu + _streaks(metal, dice)
-        hu = torch.where(metal, _METAL_HU, hu)
+        hu = torch.where(metal, _METAL_HU if dice.happens(0.7) else dice.between(2000.0, _METAL_HU), hu)
         labels = torch.where(metal, torch.full_like(labels, BONE), labels)
     return hu, labels
 

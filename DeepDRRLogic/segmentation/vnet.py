@@ -53,6 +53,9 @@ class Layout:
         if self.kernel % 2 == 0 or self.block not in (1, 2):
             raise ValueError(f"kernel {self.kernel}, block {self.block}: give an odd kernel and a block of 1 or 2.")
 
+        if self.refine and self.input_kind != "windows":
+            raise ValueError(f"refine {self.refine} reads HU from 'windows', not '{self.input_kind}': give 0.")
+
     @property
     def multiple(self) -> int:
         """Patches have a multiple of so many voxels along every axis."""

@@ -188,6 +188,8 @@ def test_layouts_that_cannot_be_are_refused():
         Layout(width=24)
     with pytest.raises(ValueError, match="no depth"):
         Layout.from_dict({"depth": 3})
+    with pytest.raises(ValueError, match="reads HU from"):
+        replace(PUBLISHED, refine=4)
     assert Layout.from_dict(json.loads(json.dumps(COMPACT.to_dict()))) == COMPACT
 
 

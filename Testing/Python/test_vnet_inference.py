@@ -111,6 +111,11 @@ def test_every_voxel_gets_its_own_answer_where_it_has_a_sample_of_its_own(thresh
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_grid_that_there_is_none_of_is_refused(thresholds):
+    with pytest.raises(ValueError, match="grid = 'own'"):
+        segment_by_vnet(a_body((20, 20, 20), NETWORK_MM), weights=thresholds, grid="own")
+
+
 @pytest.mark.parametrize("spacing_mm", [(0.4, 0.5, 0.4), (0.7, 0.7, 3.0), (2.0, 1.3, 0.9)])
 def test_labels_stay_in_their_place_on_any_grid(thresholds, spacing_mm):
     shape = tuple(round(44.0 / mm) for mm in spacing_mm[::-1])
