@@ -109,11 +109,11 @@ def change_bone_density(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
     can be at any.
     """
     excess = (hu - BORDER_HU).clamp_min(0.0)
-    return torch.where(labels == BONE, hu + excess * (dice.log_between(0.4, 1.9) - 1.0), hu)
+    return torch.where(labels == BONE, hu + excess * (dice.log_between(0.4, 2.5) - 1.0), hu)
 
 
 def add_contrast(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
-    """Vessels as tubes, bowel as blobs and whole organs filled with contrast medium; everything stays soft tissue.
+    """Vessels as tubes, bowel as blobs, whole organs and kidneys with contrast medium; everything stays soft tissue.
 
     The grain of the image is kept, stronger or weaker: contrast medium without it would be told by its smoothness,
     which no scanner shows. Dense medium casts streaks, as in the great veins during injection.
@@ -122,20 +122,33 @@ def add_contrast(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
     mean, grain = _mean_and_grain(hu, soft)
     for _ in range(int(dice.numbers.integers(1, 4))):
         kind = dice.numbers.random()
-        if kind < 0.35:
-            shape = _tube(hu.shape, dice, dice.log_between(1.5, 18.0))
-        elif kind < 0.55:
-            shape = _blob(hu.shape, dice)
-        else:
-            shape = _lump(hu.shape, dice) * torch.sigmoid((mean + 20.0) / 12.0)
         dense = dice.happens(0.15)
         level = dice.log_between(700.0, 2000.0) if dense else dice.log_between(130.0, 700.0)
-        texture = level * 0.06 * dice.smooth_field(tuple(hu.shape), 8) if dice.happens(0.5) else 0.0
-        filled = level + texture + dice.between(0.3, 2.0) * grain
-        hu = hu + shape * soft * (filled - hu)
+        filled: Tensor | float = level * _mixed(hu.shape, dice)
+        if kind < 0.3:
+            shape = _tube(hu.shape, dice, dice.log_between(1.5, 18.0))
+        elif kind < 0.5:
+            shape = _blob(hu.shape, dice)
+        elif kind < 0.75:
+            depth, _ = _lump(hu.shape, dice, 12.0, 70.0)
+            shape = torch.sigmoid(depth / 1.5) * torch.sigmoid((mean + 20.0) / 12.0)
+        else:
+            shape, filled = _kidney(hu.shape, dice, level)
+        hu = hu + shape * soft * (filled + dice.between(0.3, 2.0) * grain - hu)
         if dense and dice.happens(0.5):
             hu = hu + 0.5 * _streaks((shape * soft) > 0.5, dice)
     return hu
+
+
+def _mixed(shape: torch.Size, dice: Dice) -> Tensor | float:
+    """How medium is spread, 1 on average: evenly, nearly so, or in swirls as in the heart it has just come to."""
+    kind = dice.numbers.random()
+    if kind < 0.4:
+        return 1.0
+    if kind < 0.7:
+        return 1.0 + 0.06 * dice.smooth_field(tuple(shape), 8)
+    swirls = dice.smooth_field(tuple(shape), int(dice.numbers.integers(4, 20)))
+    return (1.0 + dice.between(0.2, 0.8) * swirls).clamp_min(0.05)
 
 
 def _mean_and_grain(hu: Tensor, soft: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,13 +295,35 @@ def _blob(shape: torch.Size, dice: Dice) -> Tensor:
     return torch.sigmoid((field - dice.between(0.4, 1.2)) / 0.08)
 
 
-def _lump(shape: torch.Size, dice: Dice) -> Tensor:
-    """An ellipsoid as large as an organ somewhere in the patch, 1 inside, soft over a few voxels."""
+def _lump(shape: torch.Size, dice: Dice, smallest: float, largest: float) -> tuple[Tensor, float]:
+    """An ellipsoid somewhere in the patch, its radii between two limits: how deep each voxel lies in it, below 0
+    outside, and its smallest radius."""
     squared = torch.zeros(tuple(shape), device=dice.device)
-    radii = [dice.log_between(12.0, 70.0) for _ in shape]
+    radii = [dice.log_between(smallest, largest) for _ in shape]
     for axis, (n, radius) in enumerate(zip(shape, radii, strict=True)):
         offset = torch.arange(n, device=dice.device, dtype=torch.float32) - dice.between(0.0, n - 1.0)
         sides = [1, 1, 1]
         sides[axis] = n
         squared += ((offset / radius) ** 2).view(sides)
-    return torch.sigmoid((1.0 - squared.sqrt()) * min(radii) / 1.5)
+    return (1.0 - squared.sqrt()) * min(radii), min(radii)
+
+
+def _kidney(shape: torch.Size, dice: Dice, cortex_hu: float) -> tuple[Tensor, Tensor]:
+    """A kidney early after injection, in its fat: where it is, 1 inside, and its HU.
+
+    The cortex is brighter than the pyramids in it, as that of a bone is than its marrow; in the middle there may be
+    the fat or urine of the pelvis.
+    """
+    depth, radius = _lump(shape, dice, 12.0, 35.0)
+    depth = depth + dice.between(0.0, 3.0) * dice.smooth_field(tuple(shape), int(dice.numbers.integers(4, 9)))
+    field = dice.smooth_field(tuple(shape), int(dice.numbers.integers(6, 15)))
+    pyramids = torch.sigmoid((depth - dice.between(3.0, 9.0)) / 0.8)
+    if dice.happens(0.7):
+        pyramids = pyramids * torch.sigmoid((field - dice.between(-1.0, 0.5)) / 0.2)
+    hu = cortex_hu * (1.0 - pyramids * (1.0 - dice.between(0.3, 0.9)))
+    if dice.happens(0.5):
+        pelvis = torch.sigmoid((depth - dice.between(0.4, 0.9) * radius) / 0.8)
+        hu = torch.lerp(hu, torch.full_like(hu, dice.between(-110.0, 20.0)), pelvis)
+    fat = dice.between(2.0, 8.0) if dice.happens(0.7) else 0.0
+    hu = torch.lerp(torch.full_like(hu, dice.between(-115.0, -80.0)), hu, torch.sigmoid(depth / 0.8))
+    return torch.sigmoid((depth + fat) / 0.8), hu
