@@ -124,27 +124,27 @@ def add_contrast(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
         kind = dice.numbers.random()
         dense = dice.happens(0.15)
         level = dice.log_between(700.0, 2000.0) if dense else dice.log_between(130.0, 700.0)
-        filled: Tensor | float = level * _mixed(hu.shape, dice)
-        if kind < 0.3:
-            shape = _tube(hu.shape, dice, dice.log_between(1.5, 18.0))
-        elif kind < 0.5:
-            shape = _blob(hu.shape, dice)
-        elif kind < 0.75:
-            depth, _ = _lump(hu.shape, dice, 12.0, 70.0)
-            shape = torch.sigmoid(depth / 1.5) * torch.sigmoid((mean + 20.0) / 12.0)
-        else:
+        if kind < 0.25:
             shape, filled = _kidney(hu.shape, dice, level)
+        else:
+            filled = level * _mixed(hu.shape, dice)
+            if kind < 0.5:
+                shape = torch.sigmoid(_lump(hu.shape, dice, 12.0, 70.0) / 1.5) * torch.sigmoid((mean + 20.0) / 12.0)
+            elif kind < 0.7:
+                shape = _blob(hu.shape, dice)
+            else:
+                shape = _tube(hu.shape, dice, dice.log_between(1.5, 18.0))
         hu = hu + shape * soft * (filled + dice.between(0.3, 2.0) * grain - hu)
         if dense and dice.happens(0.5):
             hu = hu + 0.5 * _streaks((shape * soft) > 0.5, dice)
     return hu
 
 
-def _mixed(shape: torch.Size, dice: Dice) -> Tensor | float:
-    """How medium is spread, 1 on average: evenly, nearly so, or in swirls as in the heart it has just come to."""
+def _mixed(shape: torch.Size, dice: Dice) -> Tensor:
+    """How medium is spread, about 1 on average: evenly, nearly so, or in swirls as in the heart it has just come to."""
     kind = dice.numbers.random()
     if kind < 0.4:
-        return 1.0
+        return torch.ones(tuple(shape), device=dice.device)
     if kind < 0.7:
         return 1.0 + 0.06 * dice.smooth_field(tuple(shape), 8)
     swirls = dice.smooth_field(tuple(shape), int(dice.numbers.integers(4, 20)))
@@ -295,9 +295,8 @@ def _blob(shape: torch.Size, dice: Dice) -> Tensor:
     return torch.sigmoid((field - dice.between(0.4, 1.2)) / 0.08)
 
 
-def _lump(shape: torch.Size, dice: Dice, smallest: float, largest: float) -> tuple[Tensor, float]:
-    """An ellipsoid somewhere in the patch, its radii between two limits: how deep each voxel lies in it, below 0
-    outside, and its smallest radius."""
+def _lump(shape: torch.Size, dice: Dice, smallest: float, largest: float) -> Tensor:
+    """How deep each voxel lies in an ellipsoid somewhere in the patch, below 0 outside; its radii within limits."""
     squared = torch.zeros(tuple(shape), device=dice.device)
     radii = [dice.log_between(smallest, largest) for _ in shape]
     for axis, (n, radius) in enumerate(zip(shape, radii, strict=True)):
@@ -305,7 +304,7 @@ def _lump(shape: torch.Size, dice: Dice, smallest: float, largest: float) -> tup
         sides = [1, 1, 1]
         sides[axis] = n
         squared += ((offset / radius) ** 2).view(sides)
-    return (1.0 - squared.sqrt()) * min(radii), min(radii)
+    return (1.0 - squared.sqrt()) * min(radii)
 
 
 def _kidney(shape: torch.Size, dice: Dice, cortex_hu: float) -> tuple[Tensor, Tensor]:
@@ -314,7 +313,8 @@ def _kidney(shape: torch.Size, dice: Dice, cortex_hu: float) -> tuple[Tensor, Te
     The cortex is brighter than the pyramids in it, as that of a bone is than its marrow; in the middle there may be
     the fat or urine of the pelvis.
     """
-    depth, radius = _lump(shape, dice, 12.0, 35.0)
+    depth = _lump(shape, dice, 12.0, 35.0)
+    middle = dice.between(0.4, 0.9) * float(depth.max())
     depth = depth + dice.between(0.0, 3.0) * dice.smooth_field(tuple(shape), int(dice.numbers.integers(4, 9)))
     field = dice.smooth_field(tuple(shape), int(dice.numbers.integers(6, 15)))
     pyramids = torch.sigmoid((depth - dice.between(3.0, 9.0)) / 0.8)
@@ -322,7 +322,7 @@ def _kidney(shape: torch.Size, dice: Dice, cortex_hu: float) -> tuple[Tensor, Te
         pyramids = pyramids * torch.sigmoid((field - dice.between(-1.0, 0.5)) / 0.2)
     hu = cortex_hu * (1.0 - pyramids * (1.0 - dice.between(0.3, 0.9)))
     if dice.happens(0.5):
-        pelvis = torch.sigmoid((depth - dice.between(0.4, 0.9) * radius) / 0.8)
+        pelvis = torch.sigmoid((depth - middle) / 0.8)
         hu = torch.lerp(hu, torch.full_like(hu, dice.between(-110.0, 20.0)), pelvis)
     fat = dice.between(2.0, 8.0) if dice.happens(0.7) else 0.0
     hu = torch.lerp(torch.full_like(hu, dice.between(-115.0, -80.0)), hu, torch.sigmoid(depth / 0.8))

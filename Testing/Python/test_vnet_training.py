@@ -118,15 +118,16 @@ def test_contrast_fills_soft_tissue_alone_and_only_dense_contrast_casts_streaks(
     monkeypatch.setattr(aug, "_kidney", no_kidney)
     hu, labels = a_patch
     brightened, streaky = 0, 0
-    for seed in range(24):
+    one_thing_alone = [seed for seed in range(120) if Dice((seed,)).numbers.integers(1, 4) == 1]
+    for seed in one_thing_alone:  # a second could be put over the dense one
         changed = aug.add_contrast(hu, labels, Dice((seed,)))
         brightened += int((changed[labels == SOFT] > 120).sum())
         if torch.equal(changed[labels != SOFT], hu[labels != SOFT]):
             continue
         streaky += 1
-        assert float(changed[labels == SOFT].max()) > 400.0
+        assert float(changed[labels == SOFT].max()) > 600.0
     assert brightened > 1000
-    assert 0 < streaky < 12
+    assert 0 < streaky < 0.2 * len(one_thing_alone)
 
 
 def test_simulated_contrast_keeps_the_grain_of_the_image(a_patch):
@@ -178,10 +179,7 @@ def test_a_simulated_kidney_has_a_bright_cortex_darker_pyramids_and_often_fat_ar
 
 
 def test_fresh_medium_swirls_and_older_medium_is_even():
-    spread = [
-        float(torch.as_tensor(aug._mixed(torch.Size((32, 32, 32)), Dice((seed,)))).std(correction=0))
-        for seed in range(40)
-    ]
+    spread = [float(aug._mixed(torch.Size((32, 32, 32)), Dice((seed,))).std()) for seed in range(40)]
     assert min(spread) == 0.0
     assert 0.3 < max(spread) < 1.2
     assert any(0.0 < value < 0.1 for value in spread)
