@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 
-from DeepDRRLogic.segmentation.augmentation import Augmentation
 from DeepDRRLogic.segmentation.packing import read_pack
 from DeepDRRLogic.segmentation.patches import Case, Sampling, read_cases, without
 from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss
@@ -35,11 +34,11 @@ def main() -> None:
         layout=layout,
         steps=options.steps,
         patches_per_step=options.patches,
+        small_until=options.small_until,
         learning_rate=options.learning_rate,
         settle_from=options.settle_from,
         seed=options.seed,
         sampling=Sampling(size=(options.patch_size,) * 3),
-        augmentation=Augmentation(contrast=options.contrast).sharper(options.blur),
     )
     cases = _cases(options.cases, options.hold_out)
     logging.info("%d cases or patches of %s", len(cases), ", ".join(_names(cases)))
@@ -88,18 +87,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hold-out", nargs="*", default=[], metavar="NAME", help="cases of patients not trained on")
     parser.add_argument("--steps", type=int, default=Recipe().steps)
     parser.add_argument("--patches", type=int, default=Recipe().patches_per_step, help="per step")
+    parser.add_argument(
+        "--small-until", type=float, default=Recipe().small_until, help="share of the steps with smaller patches"
+    )
     parser.add_argument("--patch-size", type=int, default=Sampling().size[0], help="voxels along every axis")
     parser.add_argument("--learning-rate", type=float, default=Recipe().learning_rate)
     parser.add_argument(
         "--settle-from", type=float, default=Recipe().settle_from, help="share of the steps with normalisation at work"
     )
-    parser.add_argument(
-        "--contrast",
-        type=float,
-        default=Augmentation().contrast,
-        help="share of patches with simulated contrast medium",
-    )
-    parser.add_argument("--blur", type=float, default=1.0, help="how often borders are blurred or moved, 1 as usual")
     parser.add_argument("--width", type=int, default=COMPACT.width, help="channels of the first stage")
     parser.add_argument("--refine", type=int, default=COMPACT.refine, help="channels of the last stage, 0 for none")
     parser.add_argument("--full-width", action="store_true", help="the width and kernels of the published network")

@@ -136,7 +136,7 @@ def _examples(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDAr
 class Sampling:
     """Where patches are taken, and how they are turned."""
 
-    size: tuple[int, int, int] = (64, 64, 64)
+    size: tuple[int, int, int] = (96, 96, 96)
     focus: tuple[tuple[str, float], ...] = (
         ("bone", 0.28), ("bone_like", 0.15), ("marrow", 0.12), ("between_bones", 0.15), ("thin", 0.1), ("body", 0.12),
         ("all", 0.08),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from grids import FloatVolume, Mask, Scan
+from outlines import outlined
 
 ACTIONS = ("not_bone", "bone", "air", "soft", "unknown", "outside")
 """not_bone, bone: before marrow is filled; air, soft: at the end; unknown: weight 0; outside: no part of the body."""
@@ -27,10 +28,13 @@ def edited(scan: Scan, edits: Iterable[Mapping[str, Any]], action: str) -> Mask:
 
 
 def _shape(scan: Scan, edit: Mapping[str, Any]) -> tuple[tuple[slice, slice, slice], Mask]:
-    """Box and mask of an edit: `box` [[r, a, s], [r, a, s]], or `path` of points with `radius_mm`, one point a sphere.
+    """Box and mask of an edit: `box`, `path` or `outlines`, all in RAS mm.
 
-    `slab` beside a path limits it to [s0, s1], a joint for instance.
+    `box` is [[r, a, s], [r, a, s]]. `path` is points with `radius_mm`, one point a sphere; `slab` beside it limits it
+    to [s0, s1], a joint for instance. `outlines` are polygons in slices, [[s, [[r, a], ...]], ...].
     """
+    if "outlines" in edit:
+        return (slice(None), slice(None), slice(None)), outlined(scan, edit["outlines"])
     if "box" in edit:
         low, high = np.sort(np.array(edit["box"], float), axis=0)
         box = _slices(scan, low, high)

@@ -122,7 +122,7 @@ def reshaped(mask: Mask, scan: Scan, spacing_mm: tuple[float, float, float]) -> 
     Shape-based interpolation (Raya and Udupa, IEEE Trans. Med. Imaging 1990): linear interpolation of the signed
     distance to the contour within each slice, so that a contour moves evenly from one slice to the next.
     """
-    return np.asarray(interpolated(_signed_distances(mask, scan.sampling_mm[1:]), scan, spacing_mm) > 0.0)
+    return np.asarray(interpolated(signed_distances(mask, scan.sampling_mm[1:]), scan, spacing_mm) > 0.0)
 
 
 def nearest(values: npt.NDArray[np.uint8], scan: Scan, spacing_mm: tuple[float, float, float]) -> npt.NDArray[np.uint8]:
@@ -133,7 +133,7 @@ def nearest(values: npt.NDArray[np.uint8], scan: Scan, spacing_mm: tuple[float, 
     return values
 
 
-def _signed_distances(mask: Mask, sampling_mm: tuple[float, float]) -> FloatVolume:
+def signed_distances(mask: Mask, sampling_mm: tuple[float, float]) -> FloatVolume:
     """Distance in mm to the contour in each slice, positive inside, cut off where it no longer matters."""
     distances = np.full(mask.shape, -_NEAR_MM, np.float32)
     for k in np.flatnonzero(mask.any(axis=(1, 2))):

@@ -30,7 +30,7 @@ def write_sheet(
         first, last = (present[0], present[-1]) if len(present) else (0, size - 1)
         for index in np.unique(np.linspace(first, last, count + 2)[1:-1].round().astype(int)):
             tiles.append(tile(annotated, axis, int(index), zoom))
-    Image.fromarray(_arranged(tiles, 2000)).save(path)
+    Image.fromarray(arranged(tiles, 2000)).save(path)
 
 
 def tile(annotated: Annotated, axis: int, index: int, zoom: float = 1.0, *, contours: bool = True) -> Picture:
@@ -74,7 +74,7 @@ def _with_ticks(picture: Picture, annotated: Annotated, axis: int, index: int, z
     return np.asarray(image)
 
 
-def _arranged(tiles: list[Picture], width: int) -> Picture:
+def arranged(tiles: list[Picture], width: int) -> Picture:
     """Tiles in rows no wider than `width`."""
     rows: list[list[Picture]] = [[]]
     for one in tiles:

@@ -6,14 +6,16 @@ import json
 
 import numpy as np
 import pytest
-from annotate import annotate, for_training, main
+from annotate import Annotated, annotate, for_training, main
 from bodies import body_mask
 from bones import BoneRule, find_bones
 from contrast import enhanced
+from doubts import doubts, write_doubts
 from edits import edited
 from grids import Scan, read_labels, read_scan, reshaped
 from known_bones import bones_from_labels
 from phantoms import phantom_case
+from PIL import Image
 
 from DeepDRRLogic.volume import CTVolume
 
@@ -134,6 +136,27 @@ def test_corrections_are_shapes_in_the_world():
         edited(scan, [{"do": "erase", "box": [[0, 0, 0], [1, 1, 1]]}], "bone")
 
 
+def test_outlines_are_polygons_in_slices_and_move_evenly_between_them():
+    scan = muscle()
+    r, a, s = np.broadcast_arrays(*scan.axes_ras())
+    square = [[-10.5, -10.5], [10.5, -10.5], [10.5, 10.5], [-10.5, 10.5]]
+    shifted = [[right + 4, front] for right, front in square]
+    edit = {"do": "bone", "outlines": [[0.2, square], [8.0, shifted]], "why": "marrow"}
+    found = edited(scan, [edit], "bone")
+    assert set(np.unique(s[found])) == {0, 2, 4, 6, 8}
+    for level, moved in ((0, 0), (4, 2), (8, 4)):
+        expected = (np.abs(r - moved) < 10.5) & (np.abs(a) < 10.5)
+        where = (s == level) & ((level != 4) | (np.abs(a) < 8))  # between slices corners are rounded
+        np.testing.assert_array_equal(found[where], expected[where])
+    hollow_c = [[-9.5, -9.5], [9.5, -9.5], [9.5, -5.5], [-5.5, -5.5], [-5.5, 5.5], [9.5, 5.5], [9.5, 9.5], [-9.5, 9.5]]
+    two = [[0, hollow_c], [0, [[12.5, 0.5], [15.5, 0.5], [15.5, 3.5]]]]
+    in_one = edited(scan, [{"do": "bone", "outlines": two}], "bone")
+    assert not in_one[(s == 0) & (np.abs(a) < 5) & (np.abs(r) < 5)].any()
+    assert in_one[(s == 0) & (r == 15) & (a == 1)].all() and in_one.sum() == 19 * 19 - 15 * 11 + 6
+    with pytest.raises(ValueError, match=r"Outline at S 3: 2 corners; give at least 3"):
+        edited(scan, [{"do": "bone", "outlines": [[3, [[0, 0], [1, 1]]]]}], "bone")
+
+
 def test_contours_move_evenly_from_slice_to_slice():
     scan = scan_of(np.zeros((2, 80, 80)), (1.0, 1.0, 4.0))
     r, a, _ = scan.axes_ras()
@@ -244,3 +267,22 @@ def test_the_script_writes_cases_as_documented(tmp_path, monkeypatch):
             assert str(data["patient"]) == "P1"
             assert 0.1 < (data["labels"] == 2).mean() * data["labels"].size * np.prod(data["spacing_mm"]) / 14137 < 1.1
     assert (tmp_path / "out" / "sheets" / "leg.png").stat().st_size > 1000
+
+
+def test_doubts_are_the_lumps_that_a_network_contradicts_and_no_borders(tmp_path):
+    scan = muscle()
+    labels = np.full(scan.hu.shape, 1, np.uint8)
+    labels[distance_mm(scan, (0, 0, 0)) < 20] = 2
+    weight = np.ones_like(labels)
+    found = labels.copy()
+    found[distance_mm(scan, (0, 0, 0)) < 12] = 1
+    found[(labels == 2) & (distance_mm(scan, (0, 0, 0)) > 19)] = 1
+    found[distance_mm(scan, (-25, -25, 10)) < 6] = 2
+    found[:, :, -20:] = 2
+    weight[:, :, -20:] = 0
+    annotated = Annotated(scan, labels, weight, none_of(scan), labels > 0)
+    shown = doubts(annotated, found, least_ml=0.5)
+    assert [(doubt.extra, doubt.at_ras(scan)) for doubt in shown] == [(False, (0, 0, 0)), (True, (-25, -25, 10))]
+    assert shown[0].ml == pytest.approx((distance_mm(scan, (0, 0, 0)) < 12).sum() * 0.002, rel=0.05)
+    write_doubts(annotated, found, shown, tmp_path / "one.png")
+    assert Image.open(tmp_path / "one.png").size[1] > 2 * 2 * 40

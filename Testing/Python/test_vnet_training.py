@@ -27,6 +27,7 @@ RECIPE = Recipe(
     warm_up=5,
     learning_rate=5e-3,
     patches_per_step=1,
+    small_until=0.0,
     sampling=Sampling(size=(24, 24, 24)),
     augmentation=Augmentation.none(),
 )
@@ -239,14 +240,6 @@ def test_augmentation_repeats_with_its_seed_and_differs_with_another(a_patch):
     assert torch.equal(augment(hu, labels, Dice((1, 2)), Augmentation.none())[0], hu)
 
 
-def test_sharper_training_blurs_less_often_and_changes_nothing_else():
-    usual = Augmentation()
-    sharper = usual.sharper(0.5)
-    changed = {name for name in Augmentation.__dataclass_fields__ if getattr(usual, name) != getattr(sharper, name)}
-    assert changed == {"slice_thickness", "soft_kernels", "noise", "calibration"}
-    assert all(getattr(sharper, name) == 0.5 * getattr(usual, name) for name in changed)
-
-
 def test_turned_patches_have_their_air_where_their_hu_say(a_case):
     hu, labels, _ = batch([a_case], 8, (6,), Sampling(size=(24, 24, 24), turned=1.0), Augmentation.none())
     assert torch.equal(labels == AIR, hu < -500.0)
@@ -332,6 +325,14 @@ def test_normalisation_settles_before_the_end(a_case):
 def test_the_learning_rate_rises_stays_and_falls():
     recipe = dataclasses.replace(RECIPE, steps=100, warm_up=10, decay_from=0.5, learning_rate=1.0)
     assert [round(recipe.rate(step), 3) for step in (0, 9, 49, 75, 99)] == [0.1, 1.0, 1.0, 0.5, 0.02]
+
+
+def test_a_run_begins_with_more_and_smaller_patches():
+    recipe = Recipe(steps=10, small_until=0.5, patches_per_step=1, sampling=Sampling(size=(96, 96, 48)))
+    seen = [recipe.patches(step) for step in (0, 4, 5, 9)]
+    assert [(count, sampling.size) for count, sampling in seen] == [(2, (64, 64, 32))] * 2 + [(1, (96, 96, 48))] * 2
+    assert seen[0][1].focus == recipe.sampling.focus
+    assert Recipe(sampling=Sampling(size=(16, 16, 16))).patches(0)[1].size == (16, 16, 16)  # the network takes no less
 
 
 @pytest.mark.parametrize("bias", [-0.5, 0.0, 0.75])
