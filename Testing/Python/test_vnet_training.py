@@ -336,7 +336,7 @@ def test_a_run_begins_with_more_and_smaller_patches():
 
 
 @pytest.mark.parametrize("bias", [-0.5, 0.0, 0.75])
-def test_calibration_finds_the_bias_with_the_fewest_wrong_voxels(bias):
+def test_calibration_finds_the_bias_that_was_taken_away(bias):
     rng = np.random.default_rng(2)
     bone = rng.random(40_000) < 0.4
     logits = np.stack([rng.normal(-9.0, 1.0, bone.size), np.zeros(bone.size), np.where(bone, 1.0, -1.0) - bias])
@@ -347,6 +347,23 @@ def test_calibration_finds_the_bias_with_the_fewest_wrong_voxels(bias):
         best.add(probabilities[:, part], bone[part])
     expected = bias + 0.18 * np.log(0.4 / 0.6)  # two normal distributions of that spread cross there
     assert best.value == pytest.approx(expected, abs=0.13)
+
+
+def test_calibration_is_for_the_best_mean_dice_of_bone_over_cts():
+    leads = np.array([-1.9, -1.2, -0.6, -0.1, 0.3, 1.0, 1.9])
+    bones = [np.array(which, bool) for which in ([0, 0, 1, 1, 1, 1, 1], [0, 0, 0, 1, 0, 1, 1])]
+    best = BoneBias()
+    for bone in bones:
+        rest = 1.0 / (1.0 + np.exp(leads))
+        best.add(np.stack([0.1 * rest, rest, 1.0 - rest]).astype(np.float16), bone)
+
+    def mean_dice(bias):
+        found = leads > -bias
+        return np.mean([2 * (found & bone).sum() / (found.sum() + bone.sum()) for bone in bones])
+
+    assert mean_dice(best.value) == max(mean_dice(bias) for bias in np.linspace(-1.9, 1.9, 401))
+    with pytest.raises(ValueError, match="without bone"):
+        best.add(np.zeros((3, 4), np.float16), np.zeros(4, bool))
 
 
 @pytest.mark.parametrize("refine", [0, 4])
