@@ -1,9 +1,9 @@
 """Shows where a network contradicts labels it was trained on: python Testing/Annotation/doubts.py LABELS OUTPUT
 
 LABELS is a folder of .npz files on the CTs' own voxels (OUTPUT/native of annotate.py). A network that has seen a label
-often, and still does not believe it, is right more often than not: contrast medium labelled bone, marrow left out.
-Lists the largest lumps with their centres in RAS mm, ready for cases.json, and writes OUTPUT/NAME.png: for each lump
-the slice through its middle, the labels on the left, the network's on the right.
+often, and still does not believe it, may be right: contrast medium labelled bone, marrow left out. Look before you
+correct. Lists the largest lumps with their centres in RAS mm, ready for cases.json, and writes OUTPUT/NAME.png: for
+each lump the slice through its middle, the labels on the left, the network's on the right.
 """
 
 from __future__ import annotations
