@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,12 @@ def _shape(scan: Scan, edit: Mapping[str, Any]) -> tuple[tuple[slice, slice, sli
     """Box and mask of an edit: `box`, `path` or `outlines`, all in RAS mm.
 
     `box` is [[r, a, s], [r, a, s]]. `path` is points with `radius_mm`, one point a sphere; `slab` beside it limits it
-    to [s0, s1], a joint for instance. `outlines` are polygons in slices, [[s, [[r, a], ...]], ...].
+    to [s0, s1], a joint for instance. `outlines` are polygons in slices, [[s, [[r, a], ...]], ...]. `discs` are
+    [[[r, a, s], [nr, na, ns], below, above], ...] with `radius_mm`: a centre, the normal of its plane, and from
+    where to where along it.
     """
+    if "discs" in edit:
+        return (slice(None), slice(None), slice(None)), _discs(scan, edit["discs"], float(edit["radius_mm"]))
     if "outlines" in edit:
         return (slice(None), slice(None), slice(None)), outlined(scan, edit["outlines"])
     if "box" in edit:
@@ -51,6 +55,22 @@ def _shape(scan: Scan, edit: Mapping[str, Any]) -> tuple[tuple[slice, slice, sli
     for start, stop in zip(points, points[1:] if len(points) > 1 else points, strict=False):
         inside |= _squared_distance(axes, start, stop) <= radius * radius
     return box, inside
+
+
+def _discs(scan: Scan, discs: Iterable[Sequence[Any]], radius: float) -> Mask:
+    """Flat cylinders, tilted as the spine is."""
+    mask = np.zeros(scan.hu.shape, np.bool_)
+    for center, normal, below, above in discs:
+        middle, up = np.array(center, float), np.array(normal, float) / np.linalg.norm(normal)
+        reach = np.hypot(radius, max(abs(below), abs(above)))
+        box = _slices(scan, middle - reach, middle + reach)
+        r, a, s = scan.axes_ras()
+        axes = r[:, :, box[2]], a[:, box[1]], s[box[0]]
+        apart = [axis - np.float32(origin) for axis, origin in zip(axes, middle, strict=True)]
+        along = sum(x * np.float32(n) for x, n in zip(apart, up, strict=True))
+        aside2 = sum(x * x for x in apart) - along * along
+        mask[box] |= (along >= below) & (along <= above) & (aside2 <= radius * radius)
+    return mask
 
 
 def _slices(scan: Scan, low: np.ndarray, high: np.ndarray) -> tuple[slice, slice, slice]:

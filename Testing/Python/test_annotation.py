@@ -136,6 +136,19 @@ def test_corrections_are_shapes_in_the_world():
         edited(scan, [{"do": "erase", "box": [[0, 0, 0], [1, 1, 1]]}], "bone")
 
 
+def test_discs_lie_as_the_spine_is_tilted():
+    scan = muscle()
+    r, a, s = np.broadcast_arrays(*scan.axes_ras())
+    tilted = [[2.0, -4.0, 6.0], [0.0, 3.0, 4.0], -2.5, 3.5]  # its normal is made a unit vector
+    found = edited(scan, [{"do": "soft", "discs": [tilted], "radius_mm": 12, "why": "disc"}], "soft")
+    along = 0.6 * (a + 4) + 0.8 * (s - 6)
+    aside2 = (r - 2) ** 2 + (a + 4) ** 2 + (s - 6) ** 2 - along**2
+    unsure = (np.abs(along + 2.5) < 1e-3) | (np.abs(along - 3.5) < 1e-3) | (np.abs(aside2 - 144) < 1e-2)
+    expected = (along > -2.5) & (along < 3.5) & (aside2 < 144)
+    np.testing.assert_array_equal(found[~unsure], expected[~unsure])
+    assert 0.8 < found.sum() * np.prod(scan.spacing_mm) / (np.pi * 144 * 6) < 1.2
+
+
 def test_outlines_are_polygons_in_slices_and_move_evenly_between_them():
     scan = muscle()
     r, a, s = np.broadcast_arrays(*scan.axes_ras())
