@@ -112,15 +112,22 @@ def add_contrast(hu: Tensor, labels: Tensor, dice: Dice) -> Tensor:
     """Vessels as tubes, bowel as blobs, whole organs and kidneys with contrast medium; everything stays soft tissue.
 
     The grain of the image is kept, stronger or weaker: contrast medium without it would be told by its smoothness,
-    which no scanner shows. Dense medium casts streaks, as in the great veins during injection.
+    which no scanner shows. Dense medium casts streaks, as in the great veins during injection; where it is undiluted,
+    it is as bright as metal, and told from it by lying in wide vessels and lumps away from bone.
     """
     soft = (labels == SOFT).to(torch.float32)
+    away = 1.0 - _dilated((labels == BONE).to(torch.float32), 3)
     mean, grain = _mean_and_grain(hu, soft)
     for _ in range(int(dice.numbers.integers(1, 4))):
         kind = dice.numbers.random()
-        dense = dice.happens(0.15)
+        undiluted = dice.happens(0.08)
+        dense = undiluted or dice.happens(0.12)
         level = dice.log_between(700.0, 2000.0) if dense else dice.log_between(130.0, 700.0)
-        if kind < 0.25:
+        if undiluted:
+            filled = dice.log_between(1400.0, 3500.0) * _mixed(hu.shape, dice)
+            tube = kind < 0.8
+            shape = away * (_tube(hu.shape, dice, dice.log_between(4.0, 18.0)) if tube else _blob(hu.shape, dice))
+        elif kind < 0.25:
             shape, filled = _kidney(hu.shape, dice, level)
         else:
             filled = level * _mixed(hu.shape, dice)
@@ -183,7 +190,11 @@ def add_metal(hu: Tensor, labels: Tensor, dice: Dice) -> tuple[Tensor, Tensor]:
         if not bool(metal.any()):
             continue
         hu = hu + _streaks(metal, dice)
-        hu = torch.where(metal, _METAL_HU if dice.happens(0.7) else dice.between(2000.0, _METAL_HU), hu)
+        if dice.happens(0.7):
+            seen = torch.full_like(hu, _METAL_HU)
+        else:
+            seen = dice.between(1700.0, _METAL_HU) + dice.between(0.0, 60.0) * dice.noise(tuple(hu.shape))
+        hu = torch.where(metal, seen, hu)
         labels = torch.where(metal, torch.full_like(labels, BONE), labels)
     return hu, labels
 
@@ -266,6 +277,16 @@ def blurred(volume: Tensor, sigma: float) -> Tensor:
         padding[2 * (2 - axis)] = padding[2 * (2 - axis) + 1] = reach
         result = functional.conv3d(functional.pad(result, padding, mode="replicate"), weights.view(shape))
     return result[0, 0]
+
+
+def _dilated(mask: Tensor, reach: int) -> Tensor:
+    """A mask of 0 and 1 grown by `reach` voxels along all axes."""
+    grown = mask[None, None]
+    for axis in range(3):
+        size, padding = [1, 1, 1], [0, 0, 0]
+        size[axis], padding[axis] = 2 * reach + 1, reach
+        grown = functional.max_pool3d(grown, size, 1, padding)
+    return grown[0, 0]
 
 
 def _tube(shape: torch.Size, dice: Dice, radius: float, longest: float = 400.0) -> Tensor:

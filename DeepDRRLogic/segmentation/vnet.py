@@ -253,14 +253,14 @@ def _from_blocks(x: Tensor) -> Tensor:
 def features(hu: Tensor, kind: str, out_type: torch.dtype = torch.float32) -> Tensor:
     """What the network sees of Hounsfield units (batch, d, h, w): (batch, channels, d, h, w).
 
-    "windows": the whole range up to 2000 HU, and the window from -250 to 450 HU in which soft tissue, marrow and
-    contrast medium differ. "published": (HU + 630.1) / 479.7 and three masks, HU ≥ 200, -500 ≤ HU < 200 and
-    HU < -500, as the checkpoints published with DeepDRR want it. ValueError for any other kind.
+    "windows": the whole range up to 3071 HU, where scanners of 12 bits end, and the window from -250 to 450 HU in
+    which soft tissue, marrow and contrast medium differ. "published": (HU + 630.1) / 479.7 and three masks, HU ≥ 200,
+    -500 ≤ HU < 200 and HU < -500, as the checkpoints published with DeepDRR want it. ValueError for any other kind.
     """
     hu = hu.to(torch.float32)
     if kind == "windows":
         channels: Sequence[Tensor] = (
-            hu.clamp(-1024.0, 2000.0) / _WIDE_HU,
+            hu.clamp(-1024.0, 3071.0) / _WIDE_HU,
             (hu.clamp(-250.0, 450.0) - 100.0) / 200.0,
         )
     elif kind == "published":

@@ -140,9 +140,9 @@ def test_every_voxel_of_a_block_gets_its_own_answer():
 
 
 def test_the_input_is_what_the_docstring_says():
-    hu = torch.tensor([-3000.0, -500.0, 100.0, 199.0, 200.0, 2500.0]).view(1, 1, 1, 6)
+    hu = torch.tensor([-3000.0, -500.0, 100.0, 199.0, 200.0, 3500.0]).view(1, 1, 1, 6)
     wide, narrow = features(hu, "windows")[0, :, 0, 0]
-    np.testing.assert_allclose(wide, [-1024 / 750, -500 / 750, 100 / 750, 199 / 750, 200 / 750, 2000 / 750], rtol=1e-6)
+    np.testing.assert_allclose(wide, [-1024 / 750, -500 / 750, 100 / 750, 199 / 750, 200 / 750, 3071 / 750], rtol=1e-6)
     np.testing.assert_allclose(narrow, [-1.75, -1.75, 0.0, 0.495, 0.5, 1.75], rtol=1e-6)
     z, bone, soft, air = features(hu, "published")[0, :, 0, 0]
     np.testing.assert_allclose(z, (hu.flatten() + 630.1) / 479.7, rtol=1e-6)

@@ -131,6 +131,22 @@ def test_contrast_fills_soft_tissue_alone_and_only_dense_contrast_casts_streaks(
     assert 0 < streaky < 0.2 * len(one_thing_alone)
 
 
+def test_undiluted_medium_is_as_bright_as_metal_and_lies_away_from_bone(monkeypatch):
+    monkeypatch.setattr(aug, "_mixed", lambda shape, dice: torch.ones(shape))
+    monkeypatch.setattr(aug, "_streaks", lambda metal, dice: torch.zeros(metal.shape))
+    hu = torch.full((64, 64, 64), 40.0)
+    labels = torch.full(hu.shape, SOFT, dtype=torch.uint8)
+    labels[:, :, 24:28] = BONE
+    near = aug._dilated((labels == BONE).to(torch.float32), 3) > 0
+    assert near[0, 0].nonzero().flatten().tolist() == list(range(21, 31))
+    bright = 0
+    for seed in range(80):
+        undiluted = aug.add_contrast(hu, labels, Dice((seed,))) > 2100.0
+        bright += bool(undiluted.any())
+        assert not bool((undiluted & near).any())
+    assert 3 <= bright <= 25
+
+
 def test_simulated_contrast_keeps_the_grain_of_the_image(a_patch):
     hu, labels = a_patch
     noisy = hu + 20.0 * torch.randn(hu.shape, generator=torch.Generator().manual_seed(0))
