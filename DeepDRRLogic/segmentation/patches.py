@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .augmentation import AIR, BONE, SOFT, Augmentation, Dice, augment
+from .gaps import between_bones, coarse, fine
 
 _logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Case:
 
     `hu` int16, `labels` uint8 (0 air, 1 soft tissue, 2 bone), `weight` uint8 (0 where the truth is unknown).
     `places` are voxels (n, 3) worth training on, by kind: bone, what looks like bone and is not, marrow, soft tissue
-    between bones, thin soft tissue, the body, all.
+    between bones, in narrow gaps of bone, thin soft tissue, the body, all.
     """
 
     name: str
@@ -83,12 +84,13 @@ def make_case(
         raise ValueError(f"{name}: HU {hu.shape}, labels {labels.shape}, weight {weight.shape}: they must agree.")
     if labels.max(initial=0) > BONE:
         raise ValueError(f"{name}: label {labels.max()}; there are 0 air, 1 soft tissue, 2 bone.")
-    known = weight > 0
+    known, marks = weight > 0, torch.from_numpy(labels)
     kinds = {
         "bone": (labels == BONE) & known,
         "bone_like": (labels == SOFT) & (hu > _CONTRAST_HU) & known,
         "marrow": (labels == BONE) & (hu < _MARROW_HU) & known,
-        "between_bones": _between_bones(labels) & known,
+        "between_bones": between_bones(marks, 4, 3).numpy() & (labels == SOFT) & known,
+        "gaps": between_bones(marks, 2, 2).numpy() & (labels == SOFT) & known,
         "thin": _thin(labels) & known,
         "body": (labels != AIR) & known,
         "all": known,
@@ -98,30 +100,11 @@ def make_case(
     return Case(name, patient, hu, labels, weight, spacing_mm, places)
 
 
-def _between_bones(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Soft tissue that bone surrounds within some 10 mm on opposite sides: spinal canal, discs, joints."""
-    bone = functional.max_pool3d(_as_batch(labels == BONE), 4, ceil_mode=True)
-    closed = -functional.max_pool3d(-functional.max_pool3d(bone, 7, 1, 3), 7, 1, 3)
-    return _fine((closed > bone)[0, 0], 4, labels.shape) & (labels == SOFT)
-
-
 def _thin(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Soft tissue thinner than some 5 mm: vessels and walls in the lung, folds of skin."""
-    matter = functional.max_pool3d(_as_batch(labels != AIR), 2, ceil_mode=True)
+    matter = coarse(torch.from_numpy(labels != AIR), 2)
     opened = functional.max_pool3d(-functional.max_pool3d(-matter, 3, 1, 1), 3, 1, 1)
-    return _fine((matter > opened)[0, 0], 2, labels.shape) & (labels == SOFT)
-
-
-def _as_batch(mask: npt.NDArray[np.bool_]) -> Tensor:
-    return torch.from_numpy(mask).to(torch.float32)[None, None]
-
-
-def _fine(mask: Tensor, factor: int, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """A mask on voxels `factor` times as large, on the voxels they are made of."""
-    for axis in range(3):
-        mask = mask.repeat_interleave(factor, axis)
-    fine: npt.NDArray[np.bool_] = mask.numpy()[tuple(slice(n) for n in shape)]
-    return fine
+    return fine(matter > opened, 2, labels.shape).numpy() & (labels == SOFT)
 
 
 def _examples(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int32]:
@@ -138,8 +121,8 @@ class Sampling:
 
     size: tuple[int, int, int] = (96, 96, 96)
     focus: tuple[tuple[str, float], ...] = (
-        ("bone", 0.28), ("bone_like", 0.15), ("marrow", 0.12), ("between_bones", 0.15), ("thin", 0.1), ("body", 0.12),
-        ("all", 0.08),
+        ("bone", 0.2), ("bone_like", 0.15), ("marrow", 0.12), ("between_bones", 0.1), ("gaps", 0.15), ("thin", 0.1),
+        ("body", 0.1), ("all", 0.08),
     )  # fmt: skip
     turned: float = 0.5
     largest_turn_deg: float = 20.0

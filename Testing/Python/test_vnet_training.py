@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from DeepDRRLogic.segmentation import augmentation as aug  # noqa: E402
 from DeepDRRLogic.segmentation.augmentation import AIR, BONE, SOFT, Augmentation, Dice, augment  # noqa: E402
 from DeepDRRLogic.segmentation.calibration import BoneBias  # noqa: E402
+from DeepDRRLogic.segmentation.gaps import between_bones, near_gaps  # noqa: E402
 from DeepDRRLogic.segmentation.losses import cross_entropy, dice_loss, segmentation_loss  # noqa: E402
 from DeepDRRLogic.segmentation.patches import Sampling, batch, make_case, read_case  # noqa: E402
 from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss  # noqa: E402
@@ -297,6 +298,41 @@ def test_places_between_bones_and_thin_places_are_found():
     assert {(20, 3, 24), (21, 2, 40)} <= {tuple(p) for p in thin}
     assert not {tuple(p) for p in thin} & {(24, j, i) for j in range(32, 36) for i in range(14, 34)}
     assert all((labels[tuple(places.T)] == SOFT).all() for places in (between, thin))
+
+
+@pytest.mark.parametrize("width", [3, 4, 6, 7])
+@pytest.mark.parametrize("start", [20, 21])
+def test_narrow_gaps_between_bones_are_found_wherever_they_begin(width, start):
+    labels = torch.full((2, 48, 48, 48), SOFT, dtype=torch.uint8)
+    labels[1, 12:36, 12:36, 12:36] = BONE
+    labels[1, start : start + width, 12:36, 12:36] = SOFT  # a disc between two bodies of vertebrae
+    gaps, near = between_bones(labels, 2, 2), near_gaps(labels)
+    assert not gaps[0].any() and not near[0].any()
+    assert bool((gaps[1, start : start + width, 16:32, 16:32].sum(0) >= width - 2).all())
+    assert bool((near[1, start - 1 : start + width + 1, 16:32, 16:32]).all())
+    assert not gaps[1][labels[1] == BONE].any()
+    assert not near[1, :12].any() and not near[1, :, :, 38:].any()
+
+
+def test_soft_tissue_around_bones_and_wide_of_them_is_no_gap():
+    labels = torch.full((48, 48, 48), SOFT, dtype=torch.uint8)
+    labels[8:16, 12:36, 12:36] = labels[30:38, 12:36, 12:36] = BONE
+    assert not near_gaps(labels).any()
+
+
+def test_a_fault_between_bones_costs_more_than_one_elsewhere():
+    labels = torch.full((1, 24, 24, 24), SOFT, dtype=torch.uint8)
+    labels[0, 2:8, 2:22, 2:22] = labels[0, 12:18, 2:22, 2:22] = BONE
+    logits = 12.0 * torch.nn.functional.one_hot(labels.long(), 3).movedim(-1, 1).to(torch.float32)
+
+    def loss_with_bone_at(k, gap_weight):
+        wrong = logits.clone()
+        wrong[0, :, k : k + 2, 8:16, 8:16] = torch.tensor([0.0, 0.0, 4.0])[:, None, None, None]
+        return float(segmentation_loss(wrong, labels, torch.ones_like(labels), gap_weight))
+
+    assert loss_with_bone_at(9, 1.0) == pytest.approx(loss_with_bone_at(21, 1.0), rel=0.01)
+    assert loss_with_bone_at(9, 4.0) > 1.1 * loss_with_bone_at(9, 1.0)
+    assert loss_with_bone_at(21, 4.0) < loss_with_bone_at(21, 1.0)
 
 
 def test_training_makes_the_loss_fall(a_case):
