@@ -15,6 +15,8 @@ from .files import replaced_when_written, require_writable_place
 
 Frame = npt.NDArray[np.uint8]
 
+# A GIF counts the time of a frame in 16 bits of 1/100 s; a frame that stands for minutes is no animation.
+_SLOWEST_FPS = 0.01
 # Players take a GIF delay below 2/100 s for an error and slow it down to 10 frames per second.
 _FASTEST_GIF_FPS = 50.0
 _FASTEST_MP4_FPS = 1000.0
@@ -122,5 +124,5 @@ def _checked(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 
 def _check_fps(fps: float, fastest: float) -> None:
-    if not 0 < fps <= fastest:
-        raise ValueError(f"fps is {fps}; give a rate above 0 and at most {fastest:g} frames per second.")
+    if not _SLOWEST_FPS <= fps <= fastest:
+        raise ValueError(f"fps is {fps}; give a rate from {_SLOWEST_FPS:g} to {fastest:g} frames per second.")

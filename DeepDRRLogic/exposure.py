@@ -108,8 +108,19 @@ def expose(
 
 
 def unattenuated(spectrum: Spectrum, detector: Detector) -> Exposure:
-    """Return the exposure with nothing in the beam, its pictures one pixel large: I0 is its `signal`."""
-    return expose(np.zeros((0, 1, 1), dtype=np.float32), (), spectrum, detector, threads=1)
+    """Return the exposure with nothing in the beam, its pictures one pixel large: I0 is its `signal`.
+
+    Raises ValueError for a channel that none of the spectrum's photons reach: there would be nothing to compare with.
+    """
+    blank = expose(np.zeros((0, 1, 1), dtype=np.float32), (), spectrum, detector, threads=1)
+    for channel, signal in zip(detector.channels, blank.signal[:, 0, 0], strict=True):
+        if not signal > 0.0:
+            raise ValueError(
+                f"Channel '{channel}' of the detector '{detector.name}' sees none of the spectrum's photons, which end "
+                f"at {spectrum.energies_kev[spectrum.photons > 0].max():g} keV: raise the tube voltage, or choose "
+                "another detector or other edges_kev."
+            )
+    return blank
 
 
 def _checked(area_densities: npt.ArrayLike, materials: Sequence[Material]) -> Float32Array:

@@ -75,6 +75,7 @@ class XRaySimulator:
         self.noise = NoiseModel.of(self.detector) if noise == "detector" else noise
         self.device = device
         self.threads = thread_count(threads)
+        unattenuated(self.spectrum, self.detector)  # a ValueError now rather than with the first image
         self._choice = choose_device(device)
         self.scatter = make_scatter(scatter, self.volumes, self.threads, device)
         self.metadata = dict(metadata or {})

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from .volume_info import CTInfo
 
 ROOM_AIR_MAX_HU = -950.0
+# Osmium has 22.6; the brightest metal of an extended CT, 65535 HU, weighs some 70 if it is called soft tissue.
+DENSEST_G_CM3 = 100.0
 
 
 @dataclass(frozen=True, eq=False)
 class CTVolume(OnGrid):
     """A CT: Hounsfield units on a grid.
 
-    `hu` [k, j, i] becomes int16 where whole numbers fit, else float32; `ras_from_ijk` (4, 4) in mm may be
+    `hu` [k, j, i] becomes int16 if it is of an integer type and fits, else float32; `ras_from_ijk` (4, 4) in mm may be
     oblique or left-handed; `name` is for people; `notes` say what the reader had to decide. Raises ValueError
     for NaN or infinity, fewer than two slices, more or fewer than three dimensions, and a singular or sheared
     affine.
@@ -135,16 +137,24 @@ class MaterialLabels(OnGrid):
     def resampled(self, like: OnGrid) -> MaterialLabels:
         """The labels on another volume's grid, each from the nearest voxel; beyond the labels there is air.
 
-        Raises ValueError if part of the other volume lies outside and no material is called "air".
+        Raises ValueError if they have no voxel in common, and if part of the other volume lies outside and no
+        material is called "air".
         """
         names = [material.name for material in self.materials]
-        outside = names.index(AIR) if AIR in names else 255
-        labels = nearest(self.labels, self.ijk_from_ras @ like.ras_from_ijk, like.shape, outside)
-        if outside == 255 and (labels == 255).any():
+        labels = nearest(self.labels, self.ijk_from_ras @ like.ras_from_ijk, like.shape, outside=255)
+        beyond = labels == 255
+        if beyond.all():
             raise ValueError(
-                "Part of the volume lies outside the labels, and no material is 'air' to fill it: there are "
-                f"{', '.join(names)}."
+                f"The labels lie around RAS {np.round(self.center_ras).tolist()} mm, the volume around "
+                f"{np.round(like.center_ras).tolist()} mm, and they do not meet: give the labels of this volume."
             )
+        if beyond.any():
+            if AIR not in names:
+                raise ValueError(
+                    "Part of the volume lies outside the labels, and no material is 'air' to fill it: there are "
+                    f"{', '.join(names)}."
+                )
+            labels[beyond] = names.index(AIR)
         return MaterialLabels(labels, self.materials, like.ras_from_ijk)
 
 
@@ -152,7 +162,7 @@ class MaterialLabels(OnGrid):
 class MaterialVolume(OnGrid):
     """What X-rays meet: `density_g_cm3` float32 and `labels` uint8 into `materials`, [k, j, i] in C order.
 
-    Raises ValueError for negative or non-finite densities, shapes that differ, and as MaterialLabels does.
+    Raises ValueError for densities below 0, above 100 or not finite, shapes that differ, and as MaterialLabels does.
     """
 
     density_g_cm3: npt.NDArray[np.float32]
@@ -167,8 +177,11 @@ class MaterialVolume(OnGrid):
         if density.shape != labels.shape:
             raise ValueError(f"Densities have shape {density.shape}, labels {labels.shape}: they must agree.")
         lowest, highest = float(density.min()), float(density.max())
-        if not (lowest >= 0.0 and highest < np.inf):
-            raise ValueError(f"Densities run from {lowest:g} to {highest:g} g/cm³; give finite values from 0.")
+        if not (lowest >= 0.0 and highest <= DENSEST_G_CM3):
+            raise ValueError(
+                f"Densities run from {lowest:g} to {highest:g} g/cm³; give values from 0 to {DENSEST_G_CM3:g}. A voxel "
+                "of impossible CT number, as scanners leave behind, is to be mended in the CT."
+            )
         for name, value in {"materials": materials, "density_g_cm3": density, "labels": labels}.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "ras_from_ijk", _read_only_affine(self.ras_from_ijk))

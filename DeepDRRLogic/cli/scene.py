@@ -62,6 +62,7 @@ class Patient:
 def read_ct(ct: str, options: VolumeOptions) -> tuple[CTVolume, MaterialLabels | None]:
     """The CT at a path, or the phantom with its materials; a file of that name is "./phantom"."""
     if is_phantom(ct):
+        _refuse("The phantom is no file", series=options.series, hu_offset=options.hu_offset)
         body = _phantom(ct.split(":")[1:], options.phantom_spacing)
         return body.ct, body.labels
     from ..volume import CTVolume
@@ -73,9 +74,17 @@ def _phantom(words: Sequence[str], spacing_mm: float) -> Phantom:
     """The phantom of "phantom:REGION:SEED", each part optional."""
     from ..phantom import phantom
 
-    region = next((word for word in words if not word.isdecimal()), "torso")
-    seed = next((int(word) for word in words if word.isdecimal()), 0)
-    return phantom(seed, spacing_mm, region=region)
+    regions, seeds = ([word for word in words if word.isdecimal() is number] for number in (False, True))
+    if len(regions) > 1 or len(seeds) > 1:
+        raise ValueError(f"phantom:{':'.join(words)} says the same twice; give phantom:REGION:SEED.")
+    return phantom(int(seeds[0]) if seeds else 0, spacing_mm, region=regions[0] if regions else "torso")
+
+
+def _refuse(why: str, **options: object) -> None:
+    """Raise ValueError for options that were given where they would do nothing."""
+    given = ["--" + name.replace("_", "-") for name, value in options.items() if value not in (None, False)]
+    if given:
+        raise ValueError(f"{why}: leave out {' and '.join(given)}.")
 
 
 def is_phantom(ct: str) -> bool:
@@ -94,12 +103,9 @@ def label_of(ct: str) -> str:
 
 
 def open_ct(options: PatientOptions, console: Console) -> OpenedCt:
-    """Read the CT, and say what had to be done to it."""
+    """Read the CT; what had to be done to it is logged by the reader."""
     with console.busy("Reading the CT"):
-        opened = OpenedCt(*read_ct(options.ct, options))
-    for note in opened.ct.notes:
-        console.remark(note)
-    return opened
+        return OpenedCt(*read_ct(options.ct, options))
 
 
 def patient(opened: OpenedCt, options: PatientOptions, console: Console) -> Patient:
@@ -128,6 +134,13 @@ def _labels(ct: CTVolume, known: MaterialLabels | None, options: PatientOptions,
     if options.segmentation is not None:
         from ..segmentation import read_segmentation
 
+        _refuse(
+            "Materials are read from --segmentation",
+            method=None if options.method == "auto" else options.method,
+            air_max_hu=options.air_max_hu,
+            bone_min_hu=options.bone_min_hu,
+            keep_table=options.keep_table,
+        )
         return read_segmentation(options.segmentation).resampled(ct)
     limits = thresholds(options.air_max_hu, options.bone_min_hu)
     if known is not None and not limits and options.method == "auto":
@@ -170,16 +183,19 @@ def spectrum_of(kv: float, filter_mm: float | None, copper_mm: float) -> Spectru
 def technique(exposure: ExposureOptions, run: RunOptions, camera: Camera) -> dict[str, Any]:
     """What a simulator is made with besides the patient, checked; the camera is where --mas is turned into photons."""
     from ..detector import detector
+    from ..exposure import unattenuated
     from ..projector import choose_device
     from ..scatter import SCATTER_MODELS
 
     choose_device(run.device)
+    found_by = detector(exposure.detector)
     if exposure.scatter is not None and exposure.scatter not in SCATTER_MODELS:
         raise ValueError(f"Unknown scatter model {exposure.scatter!r}: choose {', '.join(SCATTER_MODELS)}.")
     spectrum = spectrum_of(exposure.kv, exposure.filter_mm, exposure.copper_mm)
+    unattenuated(spectrum, found_by)  # a ValueError now rather than after the segmentation
     return {
         "spectrum": spectrum,
-        "detector": detector(exposure.detector),
+        "detector": found_by,
         "photons_per_pixel": photons_per_pixel(exposure, spectrum, camera),
         "scatter": exposure.scatter,
         "noise": "detector" if exposure.noise else None,

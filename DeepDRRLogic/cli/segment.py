@@ -55,18 +55,21 @@ def segment(options: SegmentOptions) -> None:
 
     from ..files import require_writable_place
     from ..segmentation import write_segmentation
-    from ..volume_io import write_volume
+    from ..volume_io import WRITABLE_SUFFIXES, suffix_of, write_volume
 
     console = Console(options.quiet)
     path = options.output or Path(f"{scene.label_of(options.ct)}.seg.nrrd")
     if not path.name.lower().endswith(".seg.nrrd"):
         raise ValueError(f"{path} does not end in .seg.nrrd, the name by which 3D Slicer knows a segmentation.")
     require_writable_place(path)
+    if options.probabilities is not None:
+        if suffix_of(options.probabilities) not in WRITABLE_SUFFIXES:
+            raise ValueError(f"--probabilities {options.probabilities}: give a {', '.join(WRITABLE_SUFFIXES)}.")
+        require_writable_place(options.probabilities)
     with console.busy("Reading the CT"):
         ct, _ = scene.read_ct(options.ct, options)
     extra: dict[str, Any] = {"keep_table": options.keep_table}
     if options.probabilities is not None:
-        require_writable_place(options.probabilities)
         extra["probabilities"] = np.empty((3, *ct.shape), np.float16)
     limits = scene.thresholds(options.air_max_hu, options.bone_min_hu)
     labels = scene.segmented(ct, options.method, limits, console, **extra)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..display import DisplaySettings
     from ..geometry import Camera
+    from ..image import XRayImage
     from ..simulator import XRaySimulator
 
 MOVIE_SUFFIXES = (".gif", ".mp4")
@@ -48,7 +49,9 @@ class SweepOptions:
         Path,
         typer.Option("--output", "-o", help="A .gif or .mp4, or a folder for one PNG per frame and a movie."),
     ] = Path("sweep.gif")
-    movie: Annotated[str, typer.Option("--movie", help="Movie in the folder: gif, mp4 or none.")] = "gif"
+    movie: Annotated[
+        str | None, typer.Option("--movie", help="Movie in the folder: gif, mp4 or none.", show_default="gif")
+    ] = None
 
 
 def sweep(
@@ -81,7 +84,8 @@ def sweep(
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(console.progress("Exposing", len(cameras)))
         images = simulator.render_many(cameras, seed=exposure.seed, progress=progress)
-        frames = _frames(images, settings, folder, console)
+        placed = (_placed(image, where) for image, where in zip(images, positions, strict=True))
+        frames = _frames(placed, settings, folder, console)
         if movie is None:
             for _ in frames:
                 pass
@@ -96,16 +100,19 @@ def _targets(options: SweepOptions) -> tuple[Path | None, Path | None]:
     from ..animation import require_movie_path
 
     if options.output.suffix.lower() in MOVIE_SUFFIXES:
+        if options.movie is not None:
+            raise ValueError(f"--movie {options.movie} is for a folder, and {options.output} is a movie: leave it out.")
         require_movie_path(options.output, options.fps)
         return None, options.output
-    if options.movie not in ("gif", "mp4", "none"):
-        raise ValueError(f"--movie is {options.movie!r}; give gif, mp4 or none.")
+    kind = options.movie or "gif"
+    if kind not in ("gif", "mp4", "none"):
+        raise ValueError(f"--movie is {kind!r}; give gif, mp4 or none.")
     if options.output.suffix:
         raise ValueError(f"{options.output} is neither a .gif nor an .mp4; a folder for PNGs has no suffix.")
     if not options.output.parent.is_dir():
         raise ValueError(f"The folder {options.output.parent} does not exist; create it first.")
     options.output.mkdir(exist_ok=True)
-    movie = None if options.movie == "none" else options.output / f"sweep.{options.movie}"
+    movie = None if kind == "none" else options.output / f"sweep.{kind}"
     if movie is not None:
         require_movie_path(movie, options.fps)
     return options.output, movie
@@ -143,8 +150,13 @@ def _common_window(simulator: XRaySimulator, cameras: Sequence[Camera], settings
     return replace(settings, window=auto_window(values, log=settings.log))
 
 
+def _placed(image: XRayImage, where: Position) -> XRayImage:
+    """The image with what there is to say of the C-arm that took it."""
+    return replace(image, metadata={**image.metadata, **where.metadata()})
+
+
 def _frames(
-    images: Any, settings: DisplaySettings, folder: Path | None, console: Console
+    images: Iterable[Any], settings: DisplaySettings, folder: Path | None, console: Console
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """The pictures one by one, each saved as it passes: a whole orbit of images need not fit in memory."""
     for number, image in enumerate(images):

@@ -116,7 +116,11 @@ def _header(path: Path) -> Any | None:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
     except InvalidDicomError:
         return None
-    return header if "Rows" in header else None
+    if "Rows" in header:
+        return header
+    if str(header.file_meta.get("MediaStorageSOPClassUID", "")) in _CT_CLASSES:
+        raise ValueError(f"{path.name} is damaged (it breaks off in its header): copy or export it again.")
+    return None
 
 
 def _series_of(path: Path, header: Any) -> Series:

@@ -18,6 +18,8 @@ _INT16 = np.iinfo(np.int16)
 # Below -1024 HU nothing is measured: such values only stand for "outside the field of view" (PS3.3
 # C.7.5.1.1.2).
 _PADDING_HU = -1024
+# Nothing is measured up here either: padding of -2000, read as if unsigned, is 63536.
+_TOP_HU = 32767
 
 HuSlices = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 
@@ -25,8 +27,8 @@ HuSlices = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 def read_pixels(stack: Sequence[Slice]) -> HuSlices:
     """Hounsfield units [k, j, i] of an ordered stack, each slice by its own rescale, int16 where exact.
 
-    A missing slope is 1, a missing intercept 0; padding becomes -1024 HU. Raises ValueError for damaged
-    pixels.
+    A missing slope is 1, a missing intercept 0; padding that could be no tissue becomes -1024 HU. Raises
+    ValueError for damaged pixels.
     """
     if all(_slope(s).is_integer() and _intercept(s).is_integer() for s in stack):
         volume = np.empty((len(stack), stack[0].rows, stack[0].columns), np.int16)
@@ -76,7 +78,7 @@ def _rescaled(
     else:
         hu = pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     if padding is not None:
-        hu[padding & (hu < _PADDING_HU)] = _PADDING_HU
+        hu[padding & ((hu < _PADDING_HU) | (hu > _TOP_HU))] = _PADDING_HU
     return hu
 
 

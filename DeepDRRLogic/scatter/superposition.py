@@ -79,7 +79,7 @@ def group_weights(spectrum: Spectrum) -> FloatArray:
     mu = material("water").mass_attenuation_cm2_g(energies)
 
     def cumulative(depth_cm: float) -> FloatArray:
-        weight = photons * np.exp(-depth_cm * mu) * energies
+        weight = photons * np.exp(-depth_cm * (mu - mu.min())) * energies  # never all 0, however soft the beam
         return np.asarray((np.cumsum(weight) - 0.5 * weight) / weight.sum())
 
     middle = np.mean([cumulative(depth) for depth in _PARTED_BEHIND_CM], axis=0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from dataclasses import dataclass, replace
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -124,7 +126,7 @@ class Tallies:
                 about: dict[str, Any] = json.loads(str(file["about"]))
                 about["camera"], about["seeds"] = Camera.from_dict(about["camera"]), tuple(about["seeds"])
                 return cls(sums=file["sums"], squares=file["squares"], ledger=file["ledger"], **about)
-        except (KeyError, TypeError, EOFError) as error:
+        except (KeyError, TypeError, ValueError, EOFError, BadZipFile, zlib.error) as error:
             raise ValueError(f"{path} holds no Monte Carlo tallies; give a file that Tallies.save wrote.") from error
 
 

@@ -50,7 +50,7 @@ class Body(NamedTuple):
 
 
 class Physics(NamedTuple):
-    """The tables of tables.Interactions, in its order: by material and energy, then by material and transfer."""
+    """The tables of interactions.Interactions, in its order: by material and energy, then by material and transfer."""
 
     first_kev: float
     per_kev: float
@@ -260,7 +260,7 @@ def optical_depths(body, x, y, z, dx, dy, dz, length, mu_one, mu_two):
 
 @kernel
 def strip_transmission(panel, index, s, t, dx, dy, dz):
-    """What the anti-scatter grid lets through, averaged over one period; see grid.AntiScatterGrid."""
+    """What the anti-scatter grid lets through, averaged over one period; see antiscatter.AntiScatterGrid."""
     height, width, period = panel.strips[0], panel.strips[1], panel.strips[2]
     offset = along = rise = tangent = 0.0
     for a in range(3):

@@ -31,6 +31,8 @@ _logger = logging.getLogger(__name__)
 _METHODS = {"vnet": ("inference", "segment_by_vnet"), "threshold": ("thresholds", "segment_by_thresholds")}
 _OF_THRESHOLDS = ("air_max_hu", "bone_min_hu")
 _OF_BOTH = ("air", "soft", "bone")
+_NEEDLESS = ("keep_table", "progress", "cancelled", "device")
+"""What thresholds do without: they know no table, and are done at once."""
 
 
 def segmentation_methods() -> tuple[str, ...]:
@@ -77,7 +79,7 @@ def segment(ct: CTVolume, method: str = "auto", **options: Any) -> MaterialLabel
 def _automatic(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The method for these options, and those of them that it has."""
     if any(name in options for name in _OF_THRESHOLDS):
-        return "threshold", options
+        return "threshold", {name: value for name, value in options.items() if name not in _NEEDLESS}
     if networks_installed():
         return "vnet", options
     if options.get("probabilities") is not None:

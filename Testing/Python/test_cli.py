@@ -17,6 +17,8 @@ from PIL import Image
 from DeepDRRLogic.cli import main, scene
 from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.image import XRayImage
+from DeepDRRLogic.segmentation import read_segmentation, write_segmentation
+from DeepDRRLogic.volume import MaterialLabels
 
 BEAD_RAS = (30.0, 0.0, 20.0)
 PAPER = ["--preset", "deepdrr_paper", "--threads", "1"]
@@ -240,6 +242,22 @@ def test_segmentation_by_file_gives_the_image_of_the_thresholds_it_was_made_with
     assert rendered(a_ct, "--segmentation", "cylinder.seg.nrrd").signal == pytest.approx(rendered(a_ct).signal)
 
 
+def test_a_segmentation_of_another_place_is_refused(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("segment", a_ct, "--method", "threshold", "-q", "-o", "cylinder.seg.nrrd") == 0
+    labels = read_segmentation("cylinder.seg.nrrd")
+    moved = labels.ras_from_ijk.copy()
+    moved[2, 3] += 2000.0
+    write_segmentation(MaterialLabels(labels.labels, labels.materials, moved), "moved.seg.nrrd")
+    assert run("render", a_ct, *SMALL, "--segmentation", "moved.seg.nrrd", "-o", "shot.png") == 2
+    assert "they do not meet: give the labels of this volume" in capsys.readouterr().err
+
+
+def test_probabilities_go_into_a_volume_or_nowhere(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("segment", a_ct, "--method", "vnet", "--probabilities", "bone.txt") == 2
+    assert "--probabilities bone.txt: give a .nrrd" in capsys.readouterr().err
+    assert not list(Path().iterdir())
+
+
 def test_a_higher_threshold_leaves_no_bone(a_ct: Path) -> None:
     image = rendered(a_ct, "--bone-min-hu", 1800)
     assert image.area_densities is not None
@@ -265,6 +283,9 @@ BAD_INPUT: list[tuple[list[Any], str]] = [
     (["--device", "abacus"], "abacus"),
     (["--camera", "missing.json"], "missing.json"),
     (["--segmentation", "missing.seg.nrrd"], "missing.seg.nrrd"),
+    (["--segmentation", "a.seg.nrrd", "--method", "vnet"], "read from --segmentation: leave out --method"),
+    (["--segmentation", "a.seg.nrrd", "--keep-table"], "read from --segmentation: leave out --keep-table"),
+    (["--kv", 60, "--detector", "energy_bins"], "Channel '75 keV and up' of the detector 'energy_bins' sees none"),
     (["-o", "shot.bmp"], "must end in one of .png"),
     (["-o", "nowhere/shot.png"], "create it first"),
 ]
@@ -329,14 +350,16 @@ def test_a_sweep_writes_frames_and_a_movie_with_one_window(a_ct: Path, capsys: p
     assert run("sweep", a_ct, *SMALL, *orbit) == 0
     frames = [Path("orbit") / f"frame_{number:04d}.png" for number in range(5)]
     assert capsys.readouterr().out.split() == [*map(str, frames), str(Path("orbit/sweep.gif"))]
-    windows, angles = set(), []
+    windows, angles, turned = set(), [], []
     for frame in frames:
         sidecar = json.loads(frame.with_name(frame.name + ".json").read_text())
         windows.add((sidecar["content"]["window_center"], sidecar["content"]["window_width"]))
         axis = Camera.from_dict(sidecar["camera"]).principal_axis_ras
+        turned.append(sidecar["metadata"]["carm"]["primary_angle_deg"])
         angles.append(np.degrees(np.arctan2(-axis[0], axis[1])))
     assert len(windows) == 1
     np.testing.assert_allclose(angles, [-60, -30, 0, 30, 60], atol=1e-9)
+    assert turned == [-60, -30, 0, 30, 60]
     with Image.open("orbit/sweep.gif") as movie, Image.open(frames[3]) as still:
         assert (movie.n_frames, movie.size, movie.info["duration"]) == (5, (62, 48), 100)
         movie.seek(3)
@@ -354,7 +377,9 @@ def test_a_sweep_into_a_movie_leaves_nothing_else(a_ct: Path) -> None:
     ("options", "message"),
     [
         (["-o", "orbit.avi"], "neither a .gif nor an .mp4"),
-        (["-o", "orbit.gif", "--fps", 200], "at most 50"),
+        (["-o", "orbit.gif", "--fps", 200], "from 0.01 to 50"),
+        (["-o", "orbit.gif", "--fps", 0.001], "from 0.01 to 50"),
+        (["-o", "orbit.gif", "--movie", "mp4"], "--movie mp4 is for a folder"),
         (["-o", "orbit", "--movie", "avi"], "give gif, mp4 or none"),
         (["-o", "orbit.gif", "--axis", "roll"], "give primary or secondary"),
         (["-o", "orbit.gif", "--lao", 3], "--lao fixes the angle"),
@@ -437,3 +462,18 @@ def test_the_word_phantom_stands_for_a_patient(capsys: pytest.CaptureFixture[str
     assert image.area_densities[image.material_names.index("bone")].max() > 1
     assert image.log()[24, 31] > 1.5
     assert image.metadata["patient"]["source"] == "phantom"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["phantom:pelvis:chest"], "says the same twice; give phantom:REGION:SEED"),
+        (["phantom:1:2"], "says the same twice"),
+        (["phantom", "--hu-offset", -1024], "The phantom is no file: leave out --hu-offset"),
+    ],
+)
+def test_a_phantom_takes_no_more_words_than_it_has(
+    words: list[Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", *words, *SMALL) == 2
+    assert message in capsys.readouterr().err

@@ -245,13 +245,14 @@ def test_values_beyond_sixteen_bits_are_kept(tmp_path, slices):
     np.testing.assert_array_equal(ct.hu, (marked_hu().astype(int) + 1024) * 16 - 1024)
 
 
-def test_padding_becomes_the_lowest_hounsfield_unit(tmp_path):
+@pytest.mark.parametrize(("signed", "padding"), [(1, -2000), (0, 63536)])
+def test_padding_becomes_the_lowest_hounsfield_unit(tmp_path, signed, padding):
     hu = marked_hu()
     slices = legacy_slices(hu, GRIDS["axial"])
     for one in slices:
-        one.PixelRepresentation, one.PixelPaddingValue = 1, -2000
-        stored = one.pixel_array.astype(np.int16)
-        stored[0] = -2000
+        one.PixelRepresentation, one.PixelPaddingValue = signed, padding
+        stored = one.pixel_array.astype(np.int16 if signed else np.uint16)
+        stored[0] = padding
         one.PixelData = stored.tobytes()
     ct = CTVolume.read(save(tmp_path / "ct", slices))
     assert np.all(ct.hu[:, 0] == -1024)
@@ -392,6 +393,14 @@ def test_a_file_that_breaks_off_in_its_header_is_named(tmp_path, length):
     enhanced(marked_hu(), GRIDS["axial"]).save_as(path, enforce_file_format=True)
     path.write_bytes(path.read_bytes()[:length])
     refused(path, "ct.dcm")
+
+
+@pytest.mark.parametrize("length", [400, 600])
+def test_a_slice_that_breaks_off_in_its_header_is_not_left_out_in_silence(tmp_path, slices, length):
+    folder = save(tmp_path / "ct", slices, shuffled=False)
+    last = folder / f"IM{len(slices) - 1:04d}"
+    last.write_bytes(last.read_bytes()[:length])
+    refused(folder, f"{last.name} is damaged")
 
 
 def test_a_series_that_does_not_fit_is_refused_before_its_pixels_are_read(tmp_path, slices, monkeypatch):

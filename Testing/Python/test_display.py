@@ -311,7 +311,8 @@ def test_mp4_without_its_package_says_what_to_install(tmp_path: Path, monkeypatc
             r"Frame 1 has shape \(2, 3\)",
         ),
         (frames_of_noise(), "a.gif", 0, "fps is 0"),
-        (frames_of_noise(), "a.gif", 60, "at most 50"),
+        (frames_of_noise(), "a.gif", 0.001, "fps is 0.001"),
+        (frames_of_noise(), "a.gif", 60, "from 0.01 to 50"),
         (frames_of_noise(), "a.avi", 10, r"\.gif or \.mp4"),
     ],
 )

@@ -195,6 +195,9 @@ def test_runs_add_up_and_survive_a_file(tmp_path):
     assert both.photons == 32_000 and both.batches == 80 and both.seeds == (1, 2)
     assert np.allclose(both.mean(), 0.25 * first.mean() + 0.75 * second.mean())
     assert both.median_uncertainty() == pytest.approx(first.median_uncertainty() / 2, rel=0.25)
+    (tmp_path / "half.npz").write_bytes((tmp_path / "run.npz").read_bytes()[:2000])
+    with pytest.raises(ValueError, match="holds no Monte Carlo tallies"):
+        Tallies.load(tmp_path / "half.npz")
     with pytest.raises(ValueError, match="seed"):
         both + second
     with pytest.raises(ValueError, match="settings"):

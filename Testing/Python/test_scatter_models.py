@@ -75,6 +75,11 @@ def test_a_few_energy_groups_carry_the_energy_of_the_whole_spectrum(depth_cm):
     assert found.sum() == pytest.approx(exact.sum(), rel=0.06)
 
 
+def test_a_beam_too_soft_for_any_depth_has_groups_too():
+    energies, share = groups(Spectrum.monoenergetic(5.0))
+    assert energies == pytest.approx([5.0]) and share == pytest.approx([1.0])
+
+
 def test_single_scatter_of_a_slab_follows_from_cross_sections_alone():
     """Without any fitted number, against the Monte Carlo; a thin slab, so that nothing is left to approximation."""
     from DeepDRRLogic.scatter.superposition import Fitted

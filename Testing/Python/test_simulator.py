@@ -180,6 +180,11 @@ def test_a_photon_number_that_is_none_is_refused(photons):
         XRaySimulator(a_block_of_water(), photons_per_pixel=photons)
 
 
+def test_a_detector_that_sees_nothing_of_the_beam_in_a_channel_is_refused_before_any_image():
+    with pytest.raises(ValueError, match=r"'75 keV and up' of the detector 'energy_bins' .* end at 5\d.* keV: raise"):
+        XRaySimulator(a_block_of_water(), spectrum=Spectrum.for_kvp(60), detector=Detector.energy_bins())
+
+
 def test_no_volume_is_refused():
     with pytest.raises(ValueError, match="at least one MaterialVolume"):
         XRaySimulator([])

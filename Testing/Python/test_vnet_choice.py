@@ -42,8 +42,10 @@ def test_without_torch_thresholds_take_over_with_a_warning(monkeypatch, caplog):
 
 def test_thresholds_that_are_given_are_used(caplog):
     with caplog.at_level(logging.WARNING):
-        assert segment(a_small_ct(), bone_min_hu=500).labels.max() == 1
+        assert segment(a_small_ct(), bone_min_hu=500, keep_table=True, progress=print).labels.max() == 1
     assert caplog.text == ""
+    with pytest.raises(TypeError, match="bone_max_hu"):
+        segment(a_small_ct(), bone_min_hu=500, bone_max_hu=900)
 
 
 def test_an_unknown_device_is_named():

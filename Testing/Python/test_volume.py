@@ -458,11 +458,18 @@ def test_labels_move_to_another_grid_by_where_they_lie():
         labels_of(values, (SOFT, WATER, BONE)).resampled(ct)
 
 
+def test_labels_that_lie_elsewhere_are_refused():
+    elsewhere = np.eye(4)
+    elsewhere[:3, 3] = 0.0, 0.0, 2000.0
+    with pytest.raises(ValueError, match=r"around RAS \[2.0, 2.0, 2.0\].*\[2.0, 2.0, 2002.0\].*do not meet"):
+        labels_of(np.zeros((6, 6, 6))).resampled(CTVolume(np.zeros((6, 6, 6), np.int16), elsewhere))
+
+
 def test_densities_must_be_finite_and_positive():
-    for wrong in (-0.1, np.nan, np.inf):
+    for wrong in (-0.1, np.nan, np.inf, 1001.0):
         density = np.ones((2, 2, 2))
         density[1, 1, 1] = wrong
-        with pytest.raises(ValueError, match="finite values from 0"):
+        with pytest.raises(ValueError, match="give values from 0 to 100"):
             MaterialVolume(density, np.zeros((2, 2, 2), np.uint8), (SOFT,), np.eye(4))
     with pytest.raises(ValueError, match="must agree"):
         MaterialVolume(np.ones((2, 2, 2)), np.zeros((2, 2, 3), np.uint8), (SOFT,), np.eye(4))
