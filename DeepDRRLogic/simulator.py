@@ -60,7 +60,7 @@ class XRaySimulator:
         threads: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        self.volumes = (volumes,) if isinstance(volumes, MaterialVolume) else tuple(volumes)
+        self.volumes = tuple(volumes) if isinstance(volumes, Iterable) else (volumes,)
         if not self.volumes:
             raise ValueError("No volume to look through: give at least one MaterialVolume.")
         for volume in self.volumes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..files import replaced_when_written
 from .augmentation import Augmentation
@@ -211,11 +211,3 @@ def mean_loss(history: Sequence[tuple[int, float]], every: int = 50) -> list[tup
         part = history[start : start + every]
         curve.append((part[-1][0], math.fsum(loss for _, loss in part) / len(part)))
     return curve
-
-
-def misclassified(network: VNet, hu: Tensor, labels: Tensor, weight: Tensor) -> float:
-    """The share of known voxels of patches (b, d, h, w) whose most probable class is not their label."""
-    with torch.inference_mode():
-        found = network(features(hu, network.layout.input_kind)).argmax(1)
-    known = weight > 0
-    return float((found[known] != labels[known]).float().mean()) if bool(known.any()) else 0.0

@@ -15,7 +15,7 @@ from DeepDRRLogic.materials import material
 from DeepDRRLogic.noise import NoiseModel
 from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRLogic.spectrum import Spectrum
-from DeepDRRLogic.volume import MaterialVolume
+from DeepDRRLogic.volume import CTVolume, MaterialVolume
 
 CUBE = (40, 40, 40)
 
@@ -208,9 +208,10 @@ def test_a_name_where_a_thing_belongs_is_refused_with_the_thing(wrong, remedy):
         XRaySimulator(a_block_of_water(), **wrong)
 
 
-def test_a_ct_where_materials_belong_is_refused():
+@pytest.mark.parametrize("wrong", [[np.zeros((4, 4, 4))], CTVolume(np.zeros((4, 4, 4), np.int16), np.eye(4))])
+def test_a_ct_where_materials_belong_is_refused(wrong):
     with pytest.raises(TypeError, match=r"from_ct\(ct, segment\(ct\)\)"):
-        XRaySimulator([np.zeros((4, 4, 4))])
+        XRaySimulator(wrong)
 
 
 def test_a_negative_seed_is_refused_by_its_name():
