@@ -1,6 +1,5 @@
 """DeepDRR for 3D Slicer: realistic X-ray images from CT, aimed with a virtual C-arm."""
 
-import importlib
 import logging
 import sys
 import tempfile
@@ -45,11 +44,12 @@ class DeepDRRSlicer(ScriptedLoadableModule):
 
 
 def register():
-    """Offers the phantoms in Sample Data, and the materials as names for segments."""
-    from DeepDRRSlicerLib import sample_data
+    """Offers the phantoms in Sample Data and the materials as names for segments, and makes the layouts known."""
+    from DeepDRRSlicerLib import layout, sample_data
 
     sample_data.register_samples()
     sample_data.register_terminology(slicer.modules.terminologies.logic())
+    layout.register_layouts(layout.layout_node_of(slicer.mrmlScene))
 
 
 class DeepDRRSlicerLogic(ScriptedLoadableModuleLogic, SceneLogic):
@@ -109,12 +109,15 @@ class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         """Called whenever the user opens the module."""
         self.initializeParameterNode()
+        self.panel.materials.enter()
 
     def exit(self):
         """Called whenever the user leaves it: the X-ray goes on following what is edited elsewhere."""
+        self.panel.materials.exit()
 
     def onSceneStartClose(self, caller, event):
         self.setParameterNode(None)
+        self.panel.scene_closed()
 
     def onSceneRenewed(self, caller, event):
         if self.parent.isEntered:
@@ -128,13 +131,14 @@ class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.undone()
 
     def initializeParameterNode(self):
-        """Takes the scene's choices up, with the CT at hand where none was chosen yet."""
+        """Takes the scene's choices up, with a CT at hand where none was chosen yet."""
+        from DeepDRRSlicerLib.ct_nodes import looks_like_ct
+
         self.setParameterNode(self.logic.getParameterNode())
         parameters = self.panel.parameters
         if parameters.ctVolume is None:
-            firstVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if firstVolume is not None:
-                parameters.ctVolume = firstVolume
+            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            parameters.ctVolume = next(filter(looks_like_ct, volumes), None)
 
     def setParameterNode(self, parameters):
         """Shows other choices: those of a scene that was read, or none while a scene is closed."""
@@ -154,9 +158,9 @@ class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.update()
 
     def onReload(self):
-        """Developers: reload the library's files too."""
-        for name in sorted((n for n in sys.modules if n.startswith(LIBRARY + ".")), reverse=True):
-            importlib.reload(sys.modules[name])
+        """Developers: import the library's files anew too, in whatever order they need each other."""
+        for name in [n for n in sys.modules if n == LIBRARY or n.startswith(LIBRARY + ".")]:
+            del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
 
@@ -164,6 +168,8 @@ class DeepDRRSlicerTest(ScriptedLoadableModuleTest):
     """The module from end to end, for Slicer's test button and CTest: real Slicer, nothing stood in for."""
 
     def setUp(self):
+        if lacking := self.lacking():
+            self.skipTest(lacking)
         slicer.mrmlScene.Clear()
         self.folder = tempfile.TemporaryDirectory(prefix="DeepDRRSlicerTest")
 
@@ -171,8 +177,18 @@ class DeepDRRSlicerTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
         self.folder.cleanup()
 
+    def lacking(self):
+        """In words, the packages that are not installed: tests leave Slicer's Python as it is."""
+        from DeepDRRSlicerLib import dependencies
+
+        lines = dependencies.missing()
+        return dependencies.explain(lines) if lines else ""
+
     def runTest(self):
         """Each scenario on an empty scene."""
+        if lacking := self.lacking():
+            self.delayDisplay("Skipped. " + lacking)
+            return
         for scenario in (
             self.test_an_edited_segment_changes_the_xray_where_it_lies,
             self.test_panel_and_transforms_are_one_state,

@@ -130,7 +130,7 @@ def _start(folder: Path) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), *filter(None, sys.path)])}
     own_group: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return subprocess.Popen(
         _command(folder),
         stdout=subprocess.PIPE,
@@ -151,7 +151,12 @@ def _command(folder: Path) -> list[str]:
 def _end(process: subprocess.Popen[str]) -> None:
     """End a process with its children, which a plain kill would leave at work."""
     if sys.platform == "win32":
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)
+        subprocess.run(
+            ["taskkill", "/F", "/T", "/PID", str(process.pid)],
+            check=False,
+            capture_output=True,
+            creationflags=subprocess.CREATE_NO_WINDOW,
+        )
     else:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

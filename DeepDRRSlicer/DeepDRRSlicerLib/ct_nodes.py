@@ -12,6 +12,7 @@ from DeepDRRLogic.volume import CTVolume
 
 from .mrml import ras_from_ijk, scene_or_default, world_from_parent
 
+_AIR_MAX_HU, _BONE_MIN_HU = -500.0, 100.0
 _NOT_CT = ("vtkMRMLLabelMapVolumeNode", "vtkMRMLVectorVolumeNode", "vtkMRMLDiffusionTensorVolumeNode")
 
 
@@ -62,6 +63,17 @@ def content_key(volume: Any) -> tuple[str, int, int, tuple[float, ...]]:
     image = volume.GetImageData()
     scalars = image.GetPointData().GetScalars()
     return volume.GetID(), image.GetMTime(), scalars.GetMTime(), tuple(ras_from_ijk(volume).ravel().tolist())
+
+
+def looks_like_ct(volume: Any) -> bool:
+    """Whether a volume may be taken for a CT unasked: a grey volume with air and bone in it. Quick, and no proof."""
+    if volume.GetClassName() != "vtkMRMLScalarVolumeNode":
+        return False
+    image = volume.GetImageData()
+    if image is None or min(image.GetDimensions()) < 2:
+        return False
+    lowest, highest = image.GetScalarRange()
+    return bool(lowest <= _AIR_MAX_HU and highest >= _BONE_MIN_HU)
 
 
 def volume_node(scene: Any, ct: CTVolume) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "Resources" / "requirements.txt"
@@ -50,7 +51,7 @@ def install(lines: Sequence[str], ask: Callable[[str], bool]) -> None:
             from slicer.util import pip_install
 
             pip_install(list(lines))
-    except RuntimeError as error:
+    except (RuntimeError, CalledProcessError) as error:
         raise ValueError(f"{explain(lines)} Installing them failed: {error}") from error
     if still := [line for line in lines if not _is_met(line)]:
         raise ValueError(refused if still == list(lines) else f"{explain(still)} Restart Slicer and try again.")
@@ -66,19 +67,24 @@ def missing_for_network() -> list[str]:
     return [] if _is_met(WEIGHTS) else [WEIGHTS]
 
 
-def install_torch() -> None:
-    """Install PyTorch through Slicer's PyTorch extension, which knows the computer's GPU; ValueError without it."""
+def install_torch(what: str, instead: str) -> None:
+    """Install PyTorch through Slicer's PyTorch extension, which knows the computer's GPU; ValueError without it.
+
+    what: "The V-Net", or whatever needs it; instead: what the user can do without.
+    """
     try:
         from PyTorchUtils import PyTorchUtilsLogic
     except ImportError as error:
         raise ValueError(
-            "The V-Net needs PyTorch: install the extension 'PyTorch' with the Extensions Manager and restart Slicer, "
-            "or choose the method 'threshold'."
+            f"{what} needs PyTorch: install the extension 'PyTorch' with the Extensions Manager and restart Slicer, "
+            f"or {instead}."
         ) from error
-    if PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=f">={TORCH}") is None:
-        raise ValueError(
-            "PyTorch was not installed: press Segment again to install it, or choose the method 'threshold'."
-        )
+    try:
+        torch = PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=f">={TORCH}")
+    except (RuntimeError, CalledProcessError) as error:
+        raise ValueError(f"{what} needs PyTorch, and installing it failed: {error}") from error
+    if torch is None:
+        raise ValueError(f"{what} needs PyTorch, which was not installed: try again, or {instead}.")
 
 
 def _packaging() -> Any | None:

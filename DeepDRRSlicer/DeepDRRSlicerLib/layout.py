@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLLayoutNode
@@ -117,14 +117,28 @@ def layout_named(name: str) -> Layout:
     raise ValueError(f"There is no layout {name!r}. Choose one of: {', '.join(layout.name for layout in LAYOUTS)}.")
 
 
-def register_layouts(layout_node: vtkMRMLLayoutNode) -> None:
-    """Make all layouts known to the layout node; calling it again, or on a scene just loaded, does no harm."""
+def layout_node_of(scene: Any) -> vtkMRMLLayoutNode | None:
+    """What the views are laid out by; None where nothing lays them out, as in a Slicer without a main window."""
+    return scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+
+
+def register_layouts(layout_node: vtkMRMLLayoutNode | None) -> None:
+    """Make all layouts known to the layout node, if there is one; calling it again does no harm.
+
+    Scenes are saved with the number of their layout alone. One that was read before its layout was known is shown now.
+    """
+    if layout_node is None:
+        return
     for layout in LAYOUTS:
         if not layout_node.SetLayoutDescription(layout.layout_id, layout.xml):
             layout_node.AddLayoutDescription(layout.layout_id, layout.xml)
+    if (arrangement := layout_node.GetViewArrangement()) in [layout.layout_id for layout in LAYOUTS]:
+        layout_node.SetViewArrangement(arrangement)
 
 
-def show_layout(layout_node: vtkMRMLLayoutNode, name: str = "workplace") -> None:
-    """Switch the views to a layout, registering it first if need be."""
+def show_layout(layout_node: vtkMRMLLayoutNode | None, name: str = "workplace") -> None:
+    """Switch the views to a layout, registering it first if need be; nothing happens where there are no views."""
+    wanted = layout_named(name)
     register_layouts(layout_node)
-    layout_node.SetViewArrangement(layout_named(name).layout_id)
+    if layout_node is not None:
+        layout_node.SetViewArrangement(wanted.layout_id)

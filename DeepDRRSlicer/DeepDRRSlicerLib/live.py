@@ -127,6 +127,12 @@ class LiveSession:
         else:
             self._tick_in(GAP_MS)
 
+    def scene_closed(self) -> None:
+        """Let go of everything of the scene; a picture under way is dropped."""
+        self._job = None
+        self._shown.clear()
+        self.set_scene(None, None, [], Technique())
+
     def flush(self) -> None:
         """Make every image of full quality now, waiting for it."""
         if self._ready():
@@ -261,7 +267,7 @@ class LiveSession:
         if not future.done():
             return
         self._job = None
-        if self._stale(carm, key):
+        if not carm.is_valid() or self._stale(carm, key):
             return
         started = self._clock()
         self._busy = True

@@ -8,6 +8,7 @@ from typing import Any
 
 import slicer
 
+from . import dependencies
 from .ct_nodes import phantom_node
 
 CATEGORY = "DeepDRR"
@@ -29,7 +30,15 @@ class Sample:
         return _RESOURCES / "Icons" / f"{self.name}.png"
 
     def load(self, _source: Any = None) -> Any:
-        """Compute the phantom's CT into the scene; Sample Data calls it in place of a download."""
+        """Compute the phantom's CT into the scene; Sample Data calls it in place of a download.
+
+        None, after saying why, where packages that it needs are missing and not to be had.
+        """
+        try:
+            dependencies.install(dependencies.missing(), ask=slicer.util.confirmOkCancelDisplay)
+        except ValueError as error:
+            slicer.util.errorDisplay(str(error))  # Sample Data itself would say nothing
+            return None
         return phantom_node(slicer.mrmlScene, region=self.region, spacing_mm=self.spacing_mm)
 
 

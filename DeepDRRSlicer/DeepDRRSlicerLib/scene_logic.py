@@ -38,12 +38,18 @@ class SceneLogic:
 
     def __init__(self, scene: Any | None = None) -> None:
         self._scene = scene
-        self._patients: dict[tuple[str, str | None], Patient] = {}
-        self._images: dict[str, XRayImage] = {}
+        self._patient: Patient | None = None
+        # By node, not by ID: another scene gives the same IDs to other nodes.
+        self._images: dict[Any, XRayImage] = {}
 
     @property
     def scene(self) -> Any:
         return scene_or_default(self._scene)
+
+    def sceneClosed(self) -> None:
+        """Let go of the CT, its densities and all exposures: whatever is asked for next is of another scene."""
+        self._patient = None
+        self._images.clear()
 
     def verdict(self, volumeNode: Any | None) -> str:
         """One line on whether a volume will do as a CT."""
@@ -75,7 +81,13 @@ class SceneLogic:
         return SegmentationJob(ct_nodes.ct_volume(volumeNode), self.methodInUse(method, **options), options)
 
     def finishSegmentation(self, job: SegmentationJob, volumeNode: Any, segmentationNode: Any | None = None) -> Any:
-        """Put the result of a finished job into the scene; ValueError where it failed or was cancelled."""
+        """Put the result of a finished job into the scene; a segmentation that was deleted meanwhile is made anew.
+
+        ValueError where the job failed or was cancelled, and where its CT is gone: no other may get these materials.
+        """
+        if not in_scene(volumeNode):
+            raise ValueError("The CT that was segmented is gone: choose a CT and press Segment again.")
+        segmentationNode = segmentationNode if in_scene(segmentationNode) else None
         return self.applyLabels(job.labels(), volumeNode, segmentationNode)
 
     def applyLabels(self, labels: MaterialLabels, volumeNode: Any, segmentationNode: Any | None = None) -> Any:
@@ -116,12 +128,11 @@ class SceneLogic:
         """The same as it was when it was last brought up to date."""
         if volumeNode is None:
             raise ValueError("No CT chosen: load one, or take a sample.")
-        key = (volumeNode.GetID(), segmentationNode.GetID() if segmentationNode is not None else None)
-        known = self._patients.get(key)
+        known = self._patient
         if known is None or known.volume_node is not volumeNode or known.segmentation_node is not segmentationNode:
             # Memory is planned for one patient: another CT takes the place of the one before.
-            self._patients = {key: Patient(volumeNode, segmentationNode)}
-        return self._patients[key]
+            known = self._patient = Patient(volumeNode, segmentationNode)
+        return known
 
     def render(
         self,
@@ -166,8 +177,8 @@ class SceneLogic:
             (xray_nodes.CARM_ROLE, carm.root),
         ):
             imageNode.SetNodeReferenceID(role, node.GetID() if node is not None else None)
-        self._images = {key: kept for key, kept in self._images.items() if self.scene.GetNodeByID(key) is not None}
-        self._images[imageNode.GetID()] = image
+        self._images = {node: kept for node, kept in self._images.items() if in_scene(node)}
+        self._images[imageNode] = image
 
     def imageOf(self, carm: CArmNodes) -> Any:
         """The image node of a C-arm, made if there is none."""
@@ -181,14 +192,14 @@ class SceneLogic:
         """A copy of an X-ray that later exposures leave alone."""
         xray_nodes.camera_of(imageNode)
         copied = exporting.copy_image(imageNode)
-        if imageNode.GetID() in self._images:
-            self._images[copied.GetID()] = self._images[imageNode.GetID()]
+        if imageNode in self._images:
+            self._images[copied] = self._images[imageNode]
         return copied
 
     def xray(self, imageNode: Any) -> XRayImage:
         """The exposure behind an image node; after loading a scene it is made again from what the node refers to."""
         camera = xray_nodes.camera_of(imageNode)
-        known = self._images.get(imageNode.GetID())
+        known = self._images.get(imageNode)
         if known is not None and known.camera == camera:
             return known
         volume = imageNode.GetNodeReference(xray_nodes.CT_ROLE)
@@ -200,7 +211,7 @@ class SceneLogic:
         technique = xray_nodes.technique_of_image(imageNode)
         same = arm is not None and arm.camera() == camera
         image = exposing.expose(exposing.prepare(patient, camera, technique, arm if same else None))
-        self._images[imageNode.GetID()] = image
+        self._images[imageNode] = image
         return image
 
     def sweep(

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
+from slicer.util import NodeModify
 
 from . import exposing
 from .carm_nodes import JOINTS, CArmNodes
+from .mrml import in_scene
 from .technique import Technique
 from .xray_nodes import image_node, picture_of, show_picture
 
@@ -53,7 +55,8 @@ def record(
     """A sequence browser with the images and the joint that took them; None where it was cancelled.
 
     The window of the image that the C-arm already has is used for every frame, so that the sequence does not flicker.
-    Afterwards the C-arm is where it was, until the sequence is played.
+    Afterwards the C-arm is where it was, and stays there while the sequence is played: it follows the frames only
+    where playback of the joint's sequence is switched on.
     """
     scene = carm.scene
     images = _sequence(scene, f"{carm.name} sweep")
@@ -73,15 +76,16 @@ def record(
             joints.SetDataNodeAtValue(node, f"{angle:g}")
             if progress is not None:
                 progress(index + 1, sweep.frames)
+        if cancelled():
+            return None
         complete = True
     finally:
-        carm.set_joint(sweep.joint, before)
+        if carm.is_valid():  # the scene may be closed while the progress is shown
+            carm.set_joint(sweep.joint, before)
         if not complete:
-            for made in (stand_in.GetDisplayNode(), stand_in, images, joints):
+            for made in filter(in_scene, (stand_in.GetDisplayNode(), stand_in, images, joints)):
                 scene.RemoveNode(made)
-    browser = _browser(scene, f"{carm.name} sweep", [(images, stand_in), (joints, node)])
-    carm.set_joint(sweep.joint, before)  # which the browser has turned to a frame of its own
-    return browser
+    return _browser(scene, f"{carm.name} sweep", [(images, stand_in, True), (joints, node, False)])
 
 
 def _sequence(scene: Any, name: str) -> Any:
@@ -92,14 +96,22 @@ def _sequence(scene: Any, name: str) -> Any:
     return sequence
 
 
-def _browser(scene: Any, name: str, pairs: list[tuple[Any, Any]]) -> Any:
+def _browser(scene: Any, name: str, played: list[tuple[Any, Any, bool]]) -> Any:
+    """played: sequences with the nodes that show them, and whether playing does.
+
+    A browser shows its selected frame again whenever anything about it changes, as when a scene is saved or read: a
+    C-arm that it plays would be turned away from where the user aims.
+    """
     browser = slicer.vtkMRMLSequenceBrowserNode()
     browser.SetName(name)
     browser = scene.AddNode(browser)
-    for sequence, proxy in pairs:
-        browser.AddSynchronizedSequenceNodeID(sequence.GetID())
-        browser.AddProxyNode(proxy, sequence, False)
-        browser.SetSaveChanges(sequence, False)
-        browser.SetOverwriteProxyName(sequence, False)
-    browser.SetPlaybackRateFps(10.0)
+    with NodeModify(browser):  # told of a sequence without its node, the browser would make a node of its own
+        for sequence, proxy, is_played in played:
+            browser.AddSynchronizedSequenceNodeID(sequence.GetID())
+            browser.SetPlayback(sequence, is_played)
+            browser.SetSaveChanges(sequence, False)
+            browser.SetOverwriteProxyName(sequence, False)
+            browser.AddProxyNode(proxy, sequence, False)
+        browser.SetSelectedItemNumber(0)
+        browser.SetPlaybackRateFps(10.0)
     return browser

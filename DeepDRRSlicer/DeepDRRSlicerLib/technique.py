@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SLOW_SCATTER = frozenset(("montecarlo",))
 """Scatter models that take minutes: only a shot has them, the live picture does without."""
 
+NETWORK_SCATTER = frozenset(("network", "network-paper"))
+"""Scatter models that need PyTorch."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Technique:

@@ -46,16 +46,16 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         ui.sweepButton.enabled = has_ct
         ui.keepButton.enabled = has_image
         ui.exportButton.enabled = has_image
-        arrangement = _layout_node().GetViewArrangement()
-        known = [entry.layout_id for entry in layout.LAYOUTS]
-        ui.layoutSelector.currentIndex = known.index(arrangement) + 1 if arrangement in known else 0
+        self._show_layout()
         self._watch(parameters.landmarks)
         self.show_points()
 
-    def close(self) -> None:
+    def scene_closed(self) -> None:
         self._sweep_cancelled = True
-        self.removeObservers()
-        self._watched = None
+        self._watch(None)
+
+    def close(self) -> None:
+        self.scene_closed()
 
     def image_changed(self) -> None:
         """The X-ray is another one: its points lie elsewhere, and it can be kept."""
@@ -85,7 +85,6 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
 
     def _shoot(self, _checked: bool = False) -> None:
         with self._panel.attempt(busy=True):
-            self._panel.need_simulator()
             self._panel.shoot()
 
     def _keep(self, _checked: bool = False) -> None:
@@ -99,6 +98,7 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         recorded = None
         with self._panel.attempt():
             self._panel.need_simulator()
+            self._panel.need_scatter()
             self._show_progress(True)
             try:
                 recorded = self._panel.logic.sweep(
@@ -146,17 +146,26 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
             path = self._panel.ui.exportPath.currentPath.strip()
             if not path:
                 raise ValueError("Where to? Give a file name that ends in .png, .tif, .nrrd, .npz or .json.")
+            self._panel.need_simulator()
             written = self._panel.logic.export(self._image(), Path(path))
             self._panel.ui.exportPath.addCurrentPathToHistory()
             names = " and ".join(file.name for file in written)
             self._panel.say(f"Wrote {names} to {Path(path).absolute().parent}.")
 
     def _choose_layout(self, index: int) -> None:
+        node = layout.layout_node_of(slicer.mrmlScene)
         with self._panel.attempt():
-            if index == 0:
-                _layout_node().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-            else:
-                layout.show_layout(_layout_node(), layout.LAYOUTS[index - 1].name)
+            if index > 0:
+                layout.show_layout(node, layout.LAYOUTS[index - 1].name)
+            elif node is not None:
+                node.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
+    def _show_layout(self) -> None:
+        selector, node = self._panel.ui.layoutSelector, layout.layout_node_of(slicer.mrmlScene)
+        selector.enabled = node is not None
+        arrangement = node.GetViewArrangement() if node is not None else None
+        known = [entry.layout_id for entry in layout.LAYOUTS]
+        selector.currentIndex = known.index(arrangement) + 1 if arrangement in known else 0
 
     def _watch(self, points: Any) -> None:
         if points is self._watched:
@@ -196,7 +205,3 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         markers.SetHideFromEditors(True)
         if image.GetNodeReferenceID(_MARKERS) != markers.GetID():
             image.SetNodeReferenceID(_MARKERS, markers.GetID())
-
-
-def _layout_node() -> Any:
-    return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")

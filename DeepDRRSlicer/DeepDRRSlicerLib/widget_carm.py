@@ -24,7 +24,7 @@ _FIELDS = {
     "columnsSpin": "width",
     "rowsSpin": "height",
 }
-_PAIRS = {
+_PARTS = {
     "isocenter_ras_mm": ("isocenterRSpin", "isocenterASpin", "isocenterSSpin"),
     "detector_shift_mm": ("shiftUSpin", "shiftVSpin"),
 }
@@ -54,12 +54,15 @@ class CArmSection:
     def update(self) -> None:
         ui, carm = self._panel.ui, self._panel.carm
         ui.removeCarmButton.enabled = carm is not None
-        names = (*_FIELDS, *_JOINTS, *(n for group in _PAIRS.values() for n in group))
+        names = (*_FIELDS, *_JOINTS, *(n for group in _PARTS.values() for n in group))
         checks = ("showArmCheck", "showBeamCheck", "showImageCheck", "showHandlesCheck")
         buttons = ("isocenterCtButton", "isocenterCrosshairButton", "isocenterPointButton")
         for name in (*names, *checks, *buttons, "machineSelector", "viewSelector"):
             getattr(ui, name).enabled = carm is not None
         self.show()
+
+    def scene_closed(self) -> None:
+        """No copy of a C-arm is kept here."""
 
     def close(self) -> None:
         """The live session watches the C-arms."""
@@ -69,9 +72,9 @@ class CArmSection:
         for name in _FIELDS:
             signal = "valueChanged(int)" if name in _WHOLE else "valueChanged(double)"
             getattr(ui, name).connect(signal, self._field_setter(name))
-        for field, names in _PAIRS.items():
-            for name in names:
-                getattr(ui, name).connect("valueChanged(double)", self._pair_setter(field))
+        for field, names in _PARTS.items():
+            for index, name in enumerate(names):
+                getattr(ui, name).connect("valueChanged(double)", self._part_setter(field, index))
         for name in _JOINTS:
             getattr(ui, name).connect("valueChanged(double)", self._joint_setter(name))
         ui.addCarmButton.connect("clicked(bool)", self._add)
@@ -91,9 +94,15 @@ class CArmSection:
 
         return changed
 
-    def _pair_setter(self, field: str) -> Callable[[float], None]:
-        def changed(_value: float) -> None:
-            self._set(field, **{field: tuple(getattr(self._panel.ui, name).value for name in _PAIRS[field])})
+    def _part_setter(self, field: str, index: int) -> Callable[[float], None]:
+        """Sets one of several numbers; the others stay as they are, which is finer than what is shown of them."""
+
+        def changed(value: float) -> None:
+            if not self._showing and self._panel.carm is not None:
+                with self._panel.attempt(edit=field):
+                    numbers = list(getattr(self._panel.carm.arm(), field))
+                    numbers[index] = value
+                    self._panel.carm.set(**{field: tuple(numbers)})
 
         return changed
 
@@ -134,7 +143,7 @@ class CArmSection:
         ui, arm = self._panel.ui, carm.arm()
         for name, field in _FIELDS.items():
             _show_number(getattr(ui, name), getattr(arm, field))
-        for field, names in _PAIRS.items():
+        for field, names in _PARTS.items():
             for name, value in zip(names, getattr(arm, field), strict=True):
                 _show_number(getattr(ui, name), value)
         for name, joint in _JOINTS.items():
@@ -150,11 +159,12 @@ class CArmSection:
 
     def _add(self, _checked: bool = False) -> None:
         with self._panel.attempt(undoable=True, busy=True):
+            self._panel.need_simulator()
             name = slicer.mrmlScene.GenerateUniqueName("C-arm") if self._panel.logic.carms() else "C-arm"
             carm = self._panel.logic.carm(name, volumeNode=self._panel.parameters.ctVolume)
             carm_display.set_handles_shown(carm, True)
             self._panel.parameters.carm = carm.root
-            layout.show_layout(slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode"))
+            layout.show_layout(layout.layout_node_of(slicer.mrmlScene))
             viewpoint.look_at_carm(carm)
 
     def _remove(self, _checked: bool = False) -> None:

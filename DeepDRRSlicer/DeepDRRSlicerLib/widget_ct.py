@@ -6,7 +6,7 @@ from typing import Any
 
 import slicer
 
-from . import ct_nodes
+from . import ct_nodes, xray_nodes
 from .widget_panel import Panel
 
 
@@ -19,7 +19,14 @@ class CTSection:
         panel.ui.loadButton.connect("clicked(bool)", self._load)
         panel.ui.phantomButton.connect("clicked(bool)", self._add_phantom)
 
+    def hide_xrays(self) -> None:
+        """Nobody looks through an X-ray: they are left out of the list of CTs."""
+        chosen = self._panel.parameters.ctVolume
+        xrays = [node.GetID() for node in _volumes() if node is not chosen and xray_nodes.is_xray(node)]
+        self._panel.ui.ctSelector.sortFilterProxyModel().hiddenNodeIDs = xrays
+
     def update(self) -> None:
+        self.hide_xrays()
         node = self._panel.parameters.ctVolume
         image = node.GetImageData() if node is not None else None
         key = (node.GetID(), image.GetMTime()) if image is not None else None
@@ -29,6 +36,11 @@ class CTSection:
         label = self._panel.ui.verdictLabel
         label.text = "Load a CT, or add the phantom." if node is None else self._panel.logic.verdict(node)
         label.setStyleSheet("color: #2e7d32" if label.text.endswith("HU ok") else "")
+
+    def scene_closed(self) -> None:
+        self._judged = None
+        # The next scene may have a CT under the ID of an X-ray of this one.
+        self._panel.ui.ctSelector.sortFilterProxyModel().hiddenNodeIDs = []
 
     def close(self) -> None:
         """Nothing is observed here."""

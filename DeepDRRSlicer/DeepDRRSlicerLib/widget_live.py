@@ -14,6 +14,8 @@ from .parameters import technique_of
 from .widget_panel import Panel
 from .xray_view import XRayView
 
+_WAITING = "X-rays wait for Python packages: press Shoot to install them."
+
 
 class LiveSection:
     """Not a section that is seen: the last to be updated, it renders what the others chose."""
@@ -43,22 +45,29 @@ class LiveSection:
         self._clear_detectors(arms)
         self._session.enabled = False
         self._session.set_scene(parameters.ctVolume, parameters.segmentation, arms, technique_of(parameters))
-        self._session.enabled = parameters.live and parameters.ctVolume is not None
+        wanted = parameters.live and parameters.ctVolume is not None
+        self._session.enabled = wanted and self._panel.has_simulator
         self._showing = True
         self._panel.ui.showImageCheck.checked = self._view.on_detector
         self._showing = False
         if self._view.image_node is None:
             self._panel.ui.statusLabel.text = ""
+        if wanted and not self._panel.has_simulator:
+            self._panel.ui.statusLabel.text = _WAITING
+
+    def scene_closed(self) -> None:
+        self._session.scene_closed()
+        self._close_views()
 
     def close(self) -> None:
         self._session.close()
-        self._view.close()
-        if self._second_view is not None:
-            self._second_view.close()
+        self._close_views()
 
     def shoot(self) -> None:
         """Full quality now, of the C-arm at work; without one a C-arm is added around the CT."""
         panel = self._panel
+        panel.need_simulator()
+        panel.need_scatter()
         if panel.parameters.ctVolume is None:
             raise ValueError("There is no CT: choose one under CT.")
         if panel.carm is None:
@@ -69,10 +78,15 @@ class LiveSection:
         parameters.xrayImage = image
         self._show_images(panel.logic.carms())
         if not self._view.is_mapped:
-            layout.show_layout(slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode"))
+            layout.show_layout(layout.layout_node_of(slicer.mrmlScene))
             self._view.fit()
         columns, rows, _ = image.GetImageData().GetDimensions()
         panel.ui.statusLabel.text = f"Shot {columns} × {rows} pixels in {time.perf_counter() - started:.1f} s"
+
+    def _close_views(self) -> None:
+        self._view.close()
+        if self._second_view is not None:
+            self._second_view.close()
 
     def _show_images(self, arms: list[Any]) -> None:
         """The C-arm at work in the X-ray view, the next one of the scene in the second."""
@@ -80,12 +94,14 @@ class LiveSection:
         image = at_work.image_node() if at_work is not None else None
         if image is not self._view.image_node:
             self._view.show(image)
+            self._panel.scan.hide_xrays()
         others = [arm for arm in arms if at_work is not None and arm.root is not at_work.root]
         second = others[0].image_node() if others else None
         if second is not None and self._second_view is None:
             self._second_view = XRayView(slicer.mrmlScene, layout.SECOND_XRAY)
         if self._second_view is not None and second is not self._second_view.image_node:
             self._second_view.show(second)
+            self._panel.scan.hide_xrays()
 
     def _clear_detectors(self, arms: list[Any]) -> None:
         """The picture of the C-arm at work lies on its detector, whose back must not hide it."""

@@ -9,6 +9,7 @@ import slicer
 from slicer.util import VTKObservationMixin
 
 from . import material_nodes
+from .mrml import in_scene
 from .widget_panel import Panel
 
 _POLL_MS = 150
@@ -27,6 +28,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         super().__init__()
         self._panel = panel
         self._job: Any = None
+        self._target: tuple[Any, Any] = (None, None)
         self._watched: Any = None
         self._filling = False
         self._shown: Any = None
@@ -60,21 +62,36 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         if self._editor is not None:
             self._connect_editor()
 
-    def close(self) -> None:
-        self._timer.stop()
-        if self._job is not None:
-            self._job.cancel()
-            self._job = None
-        self.removeObservers()
-        self._watched = None
+    def enter(self) -> None:
+        """The module was opened."""
+        if self._editor is not None and not self._panel.ui.editGroup.collapsed:
+            self._editor.installKeyboardShortcuts()
+
+    def exit(self) -> None:
+        """The module was left: an effect would go on taking the clicks in the views, and the editor the keys."""
+        if self._editor is not None:
+            self._editor.setActiveEffect(None)
+            self._editor.uninstallKeyboardShortcuts()
+            self._editor.removeViewObservations()
+
+    def scene_closed(self) -> None:
+        self._end_job()
+        self._watch(None)
         if self._editor is not None:
             self._editor.setSegmentationNode(None)
+            self._editor.removeViewObservations()
+
+    def close(self) -> None:
+        self.exit()
+        self.scene_closed()
 
     def _start(self, _checked: bool = False) -> None:
         parameters = self._panel.parameters
         with self._panel.attempt():
             method = self._method()
-            self._panel.need_simulator(network=method == "vnet")
+            self._panel.need_simulator()
+            if method == "vnet":
+                self._panel.need_network("The V-Net", "choose the method 'threshold'")
             options = {}
             if method == "threshold":
                 options = {"air_max_hu": parameters.airMaxHu, "bone_min_hu": parameters.boneMinHu}
@@ -97,12 +114,10 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         bar.toolTip = state.message
         if not state.finished:
             return
-        job, self._job = self._job, None
-        self._timer.stop()
-        self._show_progress(False)
+        job, (volume, segmentation) = self._job, self._target
+        self._end_job()
         with self._panel.attempt(busy=True):
-            volume, segmentation = self._target
-            if segmentation is not None:
+            if in_scene(segmentation):
                 self._save_segments()
             self._panel.parameters.segmentation = self._panel.logic.finishSegmentation(job, volume, segmentation)
             self._panel.say(self._note)
@@ -110,12 +125,17 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
     def _cancel(self, _checked: bool = False) -> None:
         if self._job is None:
             return
-        self._job.cancel()
-        self._job = None
-        self._timer.stop()
-        self._show_progress(False)
+        self._end_job()
         self._panel.say("Segmentation cancelled; the segments are as they were.")
         self._panel.update()
+
+    def _end_job(self) -> None:
+        """No job any more; one that still runs is cancelled."""
+        self._timer.stop()
+        if self._job is not None:
+            self._job.cancel()
+        self._job, self._target = None, (None, None)
+        self._show_progress(False)
 
     def _show_progress(self, running: bool) -> None:
         ui = self._panel.ui
@@ -214,6 +234,9 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
     def _open_editor(self, opened: bool) -> None:
         if opened:
             self._make_editor()
+            self.enter()
+        else:
+            self.exit()
 
     def _make_editor(self) -> None:
         """The editor is large and slow to make: it is made when it is first wanted."""

@@ -11,6 +11,7 @@ import slicer
 
 from . import carm_display, dependencies
 from .carm_nodes import CArmNodes
+from .technique import NETWORK_SCATTER
 from .undoing import Edits
 from .xray_view import XRayView
 
@@ -22,11 +23,14 @@ class Panel:
     """The widgets, the logic, the parameter node of the scene, and one line for what the user should know.
 
     `parameters` is None while there is no scene to speak of. `update` is called by a section that changed what others
-    show. The sections that others need say so here: `shoot` takes one, `aim` shows the C-arm, `acquire` the points.
+    show. The sections that others need say so here: `shoot` takes one, `scan` lists CTs, `materials` edits segments
+    while the module is open, `aim` shows the C-arm, `acquire` the points.
     """
 
     shoot: Callable[[], None]
     xray_view: XRayView
+    scan: Any
+    materials: Any
     aim: Any
     acquire: Any
 
@@ -36,7 +40,7 @@ class Panel:
         self.parameters: Any = None
         self.sections: list[Any] = []
         self._updating = False
-        self._dependencies_known = False
+        self._has_simulator = False
         self.edits = Edits()
         self.say("")
 
@@ -99,17 +103,27 @@ class Panel:
             carm_display.set_handles_shown(arms[-1], True)
         self.update()
 
-    def need_simulator(self, *, network: bool = False) -> None:
-        """Offers to install what the simulator lacks, and PyTorch for the V-Net; ValueError where that is refused."""
-        if not self._dependencies_known:
-            missing = dependencies.missing()
-            if missing:
-                dependencies.install(missing, ask=slicer.util.confirmOkCancelDisplay)
-            self._dependencies_known = True
-        if network:
-            if dependencies.torch_is_missing():
-                dependencies.install_torch()
-            dependencies.install(dependencies.missing_for_network(), ask=slicer.util.confirmOkCancelDisplay)
+    @property
+    def has_simulator(self) -> bool:
+        """Whether all packages that the simulator needs are there; nobody is asked."""
+        self._has_simulator = self._has_simulator or not dependencies.missing()
+        return self._has_simulator
+
+    def need_simulator(self) -> None:
+        """Offers to install what the simulator lacks; ValueError where that is refused."""
+        if not self.has_simulator:
+            dependencies.install(dependencies.missing(), ask=slicer.util.confirmOkCancelDisplay)
+
+    def need_scatter(self) -> None:
+        """The same for the scatter that is chosen."""
+        if self.parameters.technique.scatter in NETWORK_SCATTER:
+            self.need_network("Scatter by a network", "choose the scatter 'kernel'")
+
+    def need_network(self, what: str, instead: str) -> None:
+        """Offers to install PyTorch for what needs it; ValueError where that is refused, with what to do instead."""
+        if dependencies.torch_is_missing():
+            dependencies.install_torch(what, instead)
+        dependencies.install(dependencies.missing_for_network(), ask=slicer.util.confirmOkCancelDisplay)
 
     def update(self) -> None:
         """Let every section show what there is now."""
@@ -121,6 +135,14 @@ class Panel:
                 section.update()
         finally:
             self._updating = False
+
+    def scene_closed(self) -> None:
+        """Nothing of a scene outlives it: not what is under way, nor what was said."""
+        self.edits.end()
+        for section in self.sections:
+            section.scene_closed()
+        self.logic.sceneClosed()
+        self.say("")
 
     def close(self) -> None:
         for section in self.sections:

@@ -19,9 +19,11 @@ def make_panel(ui: Any, logic: Any) -> Panel:
     live = LiveSection(panel)
     panel.acquire = AcquireSection(panel)
     panel.aim = CArmSection(panel)
+    panel.materials = MaterialsSection(panel)
+    panel.scan = CTSection(panel)
     panel.sections = [
-        CTSection(panel),
-        MaterialsSection(panel),
+        panel.scan,
+        panel.materials,
         panel.aim,
         XRaySection(panel),
         panel.acquire,

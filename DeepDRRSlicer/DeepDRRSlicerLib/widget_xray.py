@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import xray_nodes
-from .parameters import MAS
+from .parameters import MAS, NO_SCATTER
 from .technique import device_report
 from .widget_panel import Panel
 
@@ -15,6 +15,7 @@ class XRaySection:
         self._panel = panel
         self._device = ""
         panel.ui.resetWindowButton.connect("clicked(bool)", self._reset_window)
+        panel.ui.scatterSelector.connect("activated(int)", self._scatter_chosen)
 
     def update(self) -> None:
         ui, technique = self._panel.ui, self._panel.parameters.technique
@@ -32,8 +33,19 @@ class XRaySection:
             except ValueError as error:
                 ui.deviceLabel.text = str(error)
 
+    def scene_closed(self) -> None:
+        """Nothing of the scene is kept here."""
+
     def close(self) -> None:
         """Nothing is observed here."""
+
+    def _scatter_chosen(self, _index: int) -> None:
+        with self._panel.attempt():
+            try:
+                self._panel.need_scatter()
+            except ValueError:
+                self._panel.parameters.technique.scatter = NO_SCATTER
+                raise
 
     def _reset_window(self, _checked: bool = False) -> None:
         with self._panel.attempt():

@@ -92,6 +92,11 @@ def reset_window(node: Any) -> None:
     node.RemoveAttribute(_WINDOW)
 
 
+def is_xray(node: Any) -> bool:
+    """Whether a volume is an X-ray of ours, a copy of one, or shows a recorded one."""
+    return node.GetAttribute(CAMERA) is not None
+
+
 def camera_of(node: Any) -> Camera:
     """The camera that took an image; ValueError for a volume that is no X-ray of ours."""
     text = node.GetAttribute(CAMERA) if node is not None else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -250,6 +252,47 @@ def test_closing_the_scene_ends_it_quietly(stage):
     stage.session.request()
     stage.clock.run(1.0)
     assert stage.frames == []
+    assert stage.errors == []
+
+
+def test_a_session_lets_go_of_a_scene_that_is_closed_under_a_picture(stage):
+    stage.at_rest()
+    waiting = Future()
+    stage.session._worker.submit = lambda *_: waiting
+    stage.carm.set(primary_angle_deg=10.0)
+    stage.clock.run(0.5)
+    stage.frames.clear()
+    patient = weakref.ref(stage.logic.known_patient(stage.ct, stage.segmentation))
+    stage.session.scene_closed()
+    stage.scene.Clear(0)
+    waiting.set_result("an image of a scene that is gone")
+    stage.clock.run(1.0)
+    assert stage.frames == stage.errors == []
+    stage.logic.sceneClosed()
+    gc.collect()
+    assert patient() is None
+
+
+def test_a_c_arm_removed_during_its_full_picture_takes_the_picture_with_it(stage):
+    lateral = stage.logic.carm("Lateral", "biplane_lateral", stage.ct, width=128, height=128, pixel_pitch_mm=2.0)
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm, lateral], QUIET)
+    stage.at_rest()
+    pending = []
+
+    def submit(work, *arguments):
+        pending.append((Future(), work, arguments))
+        return pending[-1][0]
+
+    stage.session._worker.submit = submit
+    lateral.set(primary_angle_deg=80.0)
+    stage.clock.run(0.5)
+    lateral.remove()
+    future, work, arguments = pending[-1]
+    future.set_result(work(*arguments))
+    volumes = stage.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    stage.clock.run(1.0)
+    assert stage.frames == ["preview"]
+    assert stage.scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == volumes
     assert stage.errors == []
 
 

@@ -274,6 +274,22 @@ def test_samples_are_registered_once_and_computed_only_when_chosen(monkeypatch):
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 1
 
 
+def test_a_sample_offers_the_packages_that_it_needs_and_says_why_it_does_not_come(monkeypatch):
+    slicer = pytest.importorskip("slicer", reason="needs the wheel slicer-core")
+    from DeepDRRSlicerLib import dependencies, sample_data
+
+    scene, asked, said = slicer.vtkMRMLScene(), [], []
+    monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: bool(asked.append(text)), raising=False)
+    monkeypatch.setattr(slicer.util, "errorDisplay", said.append, raising=False)
+    monkeypatch.setattr(dependencies, "_packaging", lambda: None)
+    monkeypatch.setattr(dependencies, "missing", lambda: ["no-such-package-of-ours>=1"])
+    assert sample_data.Sample("PhantomPelvis", "pelvis", 8.0).load() is None
+    assert "no-such-package-of-ours" in asked[0] and "Install them now?" in asked[0]
+    assert "Without them no X-ray can be made" in said[0]
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+
+
 def test_cmake_configures_the_extension(tmp_path):
     """With stand-ins for Slicer's macros, that check what the real ones check: every file of the lists exists."""
     cmake = shutil.which("cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))

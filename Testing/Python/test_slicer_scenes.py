@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ from slicer.util import arrayFromVolume
 from slicer_scene import MODULE, add_ct, body_hu, layer_of, make_scene
 
 from DeepDRRLogic import segmentation
-from DeepDRRSlicerLib import dependencies
+from DeepDRRSlicerLib import background, dependencies
 from DeepDRRSlicerLib.background import SegmentationJob
 from DeepDRRSlicerLib.carm_nodes import CArmNodes
 from DeepDRRSlicerLib.ct_nodes import ct_volume
@@ -127,6 +129,28 @@ def test_a_scene_can_be_closed_and_begun_again(scene, logic, ct):
     assert arrayFromVolume(image).max() > 1.0
 
 
+def test_a_scene_read_again_has_its_own_exposures_and_not_those_made_since(scene, logic, ct, tmp_path):
+    arm = logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0)
+    saved = logic.xray(logic.render(ct, None, arm, SHOT)).signal.copy()
+    path = str(tmp_path / "scene.mrb")
+    assert scene.WriteToMRB(path)
+    later = logic.xray(logic.render(ct, None, arm, Technique(kvp=120.0))).signal
+    assert not np.allclose(later, saved, rtol=0.1)
+    scene.Clear(0)
+    assert scene.ReadFromMRB(path)
+    again = logic.xray(logic.carms()[0].image_node())
+    np.testing.assert_allclose(again.signal, saved, rtol=1e-6)
+
+
+def test_what_was_computed_for_a_scene_goes_with_it(scene, logic, ct):
+    image = logic.render(ct, None, logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0), SHOT)
+    kept = [weakref.ref(logic.patient(ct)), weakref.ref(logic.xray(image))]
+    scene.Clear(0)
+    logic.sceneClosed()
+    gc.collect()
+    assert [ref() for ref in kept] == [None, None]
+
+
 def test_an_imported_scene_adds_its_c_arms_to_those_there_are(scene, logic, ct, tmp_path):
     logic.carm("Mine", volumeNode=ct).set(primary_angle_deg=10.0)
     path = str(tmp_path / "other.mrb")
@@ -150,7 +174,7 @@ def test_a_deleted_segmentation_leaves_the_ct_to_thresholds(scene, logic, ct):
     assert arrayFromVolume(logic.render(ct, None, arm, SHOT)).max() < 0.7 * with_lead
 
 
-def test_a_sweep_can_be_played_and_moves_picture_and_arm_together(scene, logic, ct):
+def test_a_sweep_can_be_played_and_the_arm_follows_where_playback_of_its_joint_is_switched_on(scene, logic, ct):
     arm = logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0)
     arm.set(primary_angle_deg=15.0)
     done = []
@@ -161,17 +185,66 @@ def test_a_sweep_can_be_played_and_moves_picture_and_arm_together(scene, logic, 
     assert browser.GetNumberOfItems() == 3
     assert arm.arm().primary_angle_deg == pytest.approx(15.0)
     images = browser.GetMasterSequenceNode()
+    shown = browser.GetProxyNode(images)
+    assert np.array_equal(arrayFromVolume(shown), arrayFromVolume(images.GetNthDataNode(0)))
     for index, angle in enumerate((-30.0, 0.0, 30.0)):
         frame = arrayFromVolume(images.GetNthDataNode(index))
         arm.set(primary_angle_deg=angle)
         np.testing.assert_array_equal(arrayFromVolume(logic.render(ct, None, arm, SHOT)), frame)
-    sequences = slicer.vtkSlicerSequencesLogic()
-    sequences.SetMRMLScene(scene)
-    browser.SetSelectedItemNumber(0)
-    sequences.UpdateProxyNodesFromSequences(browser)
-    assert arm.arm().primary_angle_deg == pytest.approx(-30.0)
-    shown = browser.GetProxyNode(images)
-    np.testing.assert_array_equal(arrayFromVolume(shown), arrayFromVolume(images.GetNthDataNode(0)))
+    arm.set(primary_angle_deg=15.0)
+    browser.SetSelectedItemNumber(2)
+    np.testing.assert_array_equal(arrayFromVolume(shown), arrayFromVolume(images.GetNthDataNode(2)))
+    assert arm.arm().primary_angle_deg == pytest.approx(15.0)
+    browser.SetPlayback(slicer.util.getNode("C-arm sweep primary"), True)
+    assert arm.arm().primary_angle_deg == pytest.approx(30.0, abs=1e-4)
+
+
+def test_a_sweep_makes_no_node_that_nobody_asked_for(scene, logic, ct):
+    arm = logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0)
+    logic.render(ct, None, arm, SHOT)
+    before = [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
+    logic.sweep(ct, None, arm, SHOT, frames=2, width=None)
+    made = [node for n in range(scene.GetNumberOfNodes()) if (node := scene.GetNthNode(n)) not in before]
+    assert sorted(node.GetClassName() for node in made) == [
+        "vtkMRMLScalarVolumeDisplayNode",
+        "vtkMRMLScalarVolumeNode",
+        "vtkMRMLSequenceBrowserNode",
+        "vtkMRMLSequenceNode",
+        "vtkMRMLSequenceNode",
+    ]
+
+
+def test_where_the_user_aims_outlives_a_sweep_its_browsers_changes_and_a_saved_scene(scene, logic, ct, tmp_path):
+    arm = logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0)
+    arm.set(primary_angle_deg=33.0)
+    browser = logic.sweep(ct, None, arm, SHOT, startDeg=-30, stopDeg=30, frames=3, width=None)
+    browser.SetName("Orbit")
+    browser.SetSelectedItemNumber(1)
+    assert arm.arm().primary_angle_deg == pytest.approx(33.0)
+    path = str(tmp_path / "swept.mrb")
+    assert scene.WriteToMRB(path)
+    assert arm.arm().primary_angle_deg == pytest.approx(33.0)
+    scene.Clear(0)
+    assert scene.ReadFromMRB(path)
+    (arm,) = logic.carms()
+    assert arm.arm().primary_angle_deg == pytest.approx(33.0)
+    browser = slicer.util.getNode("Orbit")
+    browser.SetSelectedItemNumber(2)
+    images = browser.GetMasterSequenceNode()
+    shown = arrayFromVolume(browser.GetProxyNode(images))
+    np.testing.assert_array_equal(shown, arrayFromVolume(images.GetNthDataNode(2)))
+    assert arm.arm().primary_angle_deg == pytest.approx(33.0)
+
+
+def test_a_scene_closed_while_a_sweep_is_recorded_ends_it(scene, logic, ct):
+    arm = logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0)
+    closed = []
+
+    def close(*_):
+        closed.append(scene.Clear(0))
+
+    assert logic.sweep(ct, None, arm, SHOT, frames=2, progress=close, cancelled=lambda: bool(closed)) is None
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 0
 
 
 def test_a_cancelled_sweep_leaves_nothing_behind(scene, logic, ct):
@@ -210,6 +283,27 @@ def test_the_usual_method_is_the_same_in_the_console_and_in_a_process(logic, ct,
     logic.startSegmentation(ct, **options)
     assert used == ["vnet" if installed and not options else "threshold"] * 2
     assert logic.segmentationMethods() == ("auto", "vnet", "threshold")
+
+
+def test_materials_of_a_ct_that_is_gone_are_given_to_no_other(scene, logic, ct):
+    job = logic.startSegmentation(ct, "threshold")
+    assert not _wait(job).failed
+    its_id = ct.GetID()
+    scene.Clear(0)
+    assert add_ct(scene, body_hu()).GetID() == its_id
+    with pytest.raises(ValueError, match="The CT that was segmented is gone"):
+        logic.finishSegmentation(job, ct)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+def test_a_segmentation_deleted_while_it_is_made_is_made_anew(scene, logic, ct):
+    deleted = logic.segment(ct, "threshold")
+    job = logic.startSegmentation(ct, "threshold")
+    scene.RemoveNode(deleted)
+    _wait(job)
+    made = logic.finishSegmentation(job, ct, deleted)
+    assert scene.IsNodePresent(made)
+    assert len(segment_materials(made)) == 3
 
 
 def test_segmentation_that_fails_says_why(logic, ct):
@@ -258,6 +352,39 @@ def test_missing_packages_are_found_offered_and_refused_in_words(tmp_path):
         dependencies.install(lines, lambda text: bool(asked.append(text)))
     assert "no-such-package-of-ours" in asked[0]
     dependencies.install([], lambda text: pytest.fail("asked for nothing"))
+
+
+def test_windows_opens_no_console_for_a_segmentation(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
+    monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 0x8000000, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **options: calls.append(options))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **options: calls.append(options))
+    monkeypatch.setattr(background, "_command", lambda folder: ["python"])
+    background._start(tmp_path)
+    background._end(SimpleNamespace(pid=1, wait=lambda: None))
+    assert [options["creationflags"] for options in calls] == [0x8000200, 0x8000000]
+
+
+def _pip_fails(*_, **__):
+    raise subprocess.CalledProcessError(1, "pip install")
+
+
+@pytest.mark.parametrize("version", ["5.10", "5.12"])
+def test_an_installation_that_fails_is_said_in_words(monkeypatch, version):
+    packaging = SimpleNamespace(pip_ensure=_pip_fails) if version == "5.12" else None
+    monkeypatch.setattr(dependencies, "_packaging", lambda: packaging)
+    monkeypatch.setattr("slicer.util.pip_install", _pip_fails, raising=False)
+    with pytest.raises(ValueError, match=r"no-such-package-of-ours\. Installing them failed: .*pip install"):
+        dependencies.install(["no-such-package-of-ours"], lambda text: True)
+
+
+def test_pytorch_that_can_not_be_installed_is_said_in_words(monkeypatch):
+    utils = SimpleNamespace(PyTorchUtilsLogic=lambda: SimpleNamespace(installTorch=_pip_fails))
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", utils)
+    with pytest.raises(ValueError, match=r"The V-Net needs PyTorch, and installing it failed: .*pip install"):
+        dependencies.install_torch("The V-Net", "choose another method")
 
 
 def test_what_the_module_asks_for_is_there_in_the_tests():

@@ -85,6 +85,15 @@ def test_the_detectors_shift_moves_the_picture_the_other_way(aimed):
     assert moved == pytest.approx([-10 / pitch, 5 / pitch], abs=1e-6)
 
 
+def test_typing_one_coordinate_leaves_the_others_as_fine_as_they_were(aimed):
+    aimed.open_geometry()
+    aimed.carm.set(isocenter_ras_mm=(1.234567, -7.654321, 3.141593), detector_shift_mm=(2.718282, 0.0))
+    mouse.type_number(aimed.ui.isocenterRSpin, 12)
+    mouse.type_number(aimed.ui.shiftVSpin, 5)
+    assert aimed.carm.arm().isocenter_ras_mm == pytest.approx((12.0, -7.654321, 3.141593), abs=1e-9)
+    assert aimed.carm.arm().detector_shift_mm == pytest.approx((2.718282, 5.0), abs=1e-9)
+
+
 def test_lift_and_wigwag_move_their_own_joints(aimed):
     aimed.open_geometry()
     mouse.type_number(aimed.ui.liftSpin, 25)

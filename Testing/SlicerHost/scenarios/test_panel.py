@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import slicer
-from PySide6 import QtCore
+from PySide6 import QtCore, QtWidgets
 from PySide6.QtTest import QTest
 from slicerhost import mouse
 
-from DeepDRRSlicerLib import carm_display, ct_nodes, material_nodes
+from DeepDRRSlicerLib import carm_display, ct_nodes, dependencies, exposing, material_nodes
 from DeepDRRSlicerLib.background import JobState
+from DeepDRRSlicerLib.widget_materials import MaterialsSection
 
 
 def test_without_a_ct_the_panel_says_what_to_do_and_offers_nothing_else(bench):
@@ -65,6 +69,142 @@ def test_the_usual_method_with_pytorch_is_the_network(bench, chest_file, monkeyp
     bench.press("segmentButton")
     assert asked == [("vnet", {})], "the V-Net reports progress only where it is called by its name"
     bench.press("cancelSegmentButton")
+
+
+@pytest.fixture
+def bare(bench, monkeypatch):
+    """A Slicer without the simulator's packages: `install` has them, once `refused` is cleared."""
+    bare = SimpleNamespace(missing=["xraylib>=4.2"], refused=[True], asked=[])
+
+    def install(lines, ask):
+        bare.asked.append(list(lines))
+        if bare.refused:
+            raise ValueError("the user said no")
+        bare.missing.clear()
+
+    def expose(*arguments, **options):
+        if bare.missing:
+            raise ModuleNotFoundError("No module named 'xraylib'")
+        return real(*arguments, **options)
+
+    real = exposing.expose
+    monkeypatch.setattr(exposing, "expose", expose)
+    monkeypatch.setattr(dependencies, "missing", lambda: list(bare.missing))
+    monkeypatch.setattr(dependencies, "install", install)
+    monkeypatch.setattr(bench.panel, "_has_simulator", False)
+    return bare
+
+
+def test_without_its_packages_live_waits_and_adding_an_arm_offers_them(bench, bare, chest_file):
+    ct = bench.load(chest_file)
+    bench.set_live(True)
+    mouse.choose(bench.ui.layoutSelector, "X-ray workplace")
+    bench.press("addCarmButton")
+    assert bare.asked == [["xraylib>=4.2"]] and bench.message == "the user said no"
+    bench.parameters.carm = bench.logic.carm(volumeNode=ct, width=64, height=64).root  # as a saved scene brings one
+    mouse.settle(200)
+    assert bench.carm.image_node() is None
+    assert "packages" in bench.ui.statusLabel.text and "Shoot" in bench.ui.statusLabel.text
+    bare.refused.clear()
+    bench.press("addCarmButton")
+    assert bench.message == ""
+    bench.wait_for_full_quality()
+
+
+def test_every_button_that_makes_an_xray_offers_the_packages(bench, bare, chest_file, tmp_path):
+    bench.load(chest_file)
+    bench.parameters.carm = bench.logic.carm(volumeNode=bench.parameters.ctVolume, width=64, height=64).root
+    image = bench.logic.imageOf(bench.carm)
+    slicer.util.updateVolumeFromArray(image, np.zeros((1, 64, 64), np.float32))
+    bench.panel.update()
+    bench.ui.exportPath.currentPath = str(tmp_path / "chest.png")
+    bench.open("xraySection")
+    buttons = ("shootButton", "sweepButton", "segmentButton", "exportButton", "resetWindowButton", "phantomButton")
+    for count, button in enumerate(buttons):
+        bench.press(button)
+        assert len(bare.asked) == count + 1, button
+        assert bench.message == "the user said no", button
+    bench.ui.exportPath.currentPath = ""
+
+
+def test_scatter_by_a_network_offers_pytorch_when_it_is_chosen_and_when_it_is_needed(aimed, monkeypatch):
+    asked, absent = [], [True]
+
+    def install_torch(what, instead):
+        asked.append((what, instead))
+        raise ValueError("the user said no")
+
+    monkeypatch.setattr(dependencies, "torch_is_missing", lambda: bool(absent))
+    monkeypatch.setattr(dependencies, "install_torch", install_torch)
+    aimed.open("xraySection")
+    mouse.choose(aimed.ui.scatterSelector, "kernel")
+    assert asked == []
+    mouse.choose(aimed.ui.scatterSelector, "network")
+    assert asked == [("Scatter by a network", "choose the scatter 'kernel'")]
+    assert aimed.message == "the user said no"
+    assert aimed.parameters.technique.scatter == "none"
+    aimed.parameters.technique.scatter = "network-paper"  # as a saved scene brings it
+    for count, button in enumerate(("shootButton", "sweepButton"), start=2):
+        aimed.press(button)
+        assert len(asked) == count and aimed.message == "the user said no"
+    absent.clear()
+    mouse.choose(aimed.ui.scatterSelector, "network")
+    assert len(asked) == 3 and aimed.message == ""
+    assert aimed.parameters.technique.scatter == "network"
+
+
+def test_a_ct_is_taken_from_the_scene_and_nothing_that_is_none(bench, chest_file):
+    noise = np.random.default_rng(1)
+    bench.parameters.ctVolume = None
+    mr = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "MR")
+    slicer.util.updateVolumeFromArray(mr, noise.uniform(0, 60000, (20, 20, 20)))
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
+    slicer.util.updateVolumeFromArray(labels, noise.integers(-1000, 1000, (20, 20, 20)).astype(np.int16))
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty")
+    xray = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "X-ray")
+    slicer.util.updateVolumeFromArray(xray, noise.uniform(-1000, 1000, (1, 20, 20)))
+    bench.widget.initializeParameterNode()
+    assert bench.parameters.ctVolume is None
+    ct = slicer.util.loadVolume(str(chest_file))
+    bench.parameters.ctVolume = None
+    bench.widget.initializeParameterNode()
+    assert bench.parameters.ctVolume is ct
+
+
+def test_the_list_of_cts_leaves_out_xrays_copies_and_sweeps(aimed):
+    def listed():
+        box = aimed.ui.ctSelector.findChild(QtWidgets.QComboBox)
+        return {box.itemText(n) for n in range(box.count)} & set(volumes)
+
+    ct, volumes = aimed.parameters.ctVolume, {}
+    aimed.set_live(True)
+    aimed.wait_for_full_quality()
+    volumes = slicer.util.getNodes("vtkMRMLScalarVolumeNode*")
+    assert len(volumes) == 2 and listed() == {ct.GetName()}, "the live picture is left out at once"
+    aimed.set_live(False)
+    aimed.press("keepButton")
+    aimed.parameters.sweepFrames = 2
+    aimed.press("sweepButton")
+    volumes = slicer.util.getNodes("vtkMRMLScalarVolumeNode*")
+    assert len(volumes) == 4 and listed() == {ct.GetName()}
+    slicer.mrmlScene.Clear(0)
+    assert not aimed.ui.ctSelector.sortFilterProxyModel().hiddenNodeIDs
+
+
+def test_a_segmentation_under_way_ends_with_its_scene_and_reaches_no_other_ct(bench, chest_file):
+    its_id = bench.load(chest_file).GetID()
+    bench.press("segmentButton")
+    section = next(s for s in bench.panel.sections if isinstance(s, MaterialsSection))
+    job = section._job
+    slicer.mrmlScene.Clear(0)
+    mouse.settle()
+    assert bench.ui.segmentButton.visible and not bench.ui.cancelSegmentButton.visible
+    assert bench.load(chest_file).GetID() == its_id, "another patient's CT, under the same ID"
+    mouse.wait_for(lambda: job.poll().finished, 60)
+    mouse.settle(500)
+    assert job.poll().message == "Cancelled"
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+    assert bench.ui.segmentButton.enabled
 
 
 class Idle:
@@ -161,6 +301,37 @@ def test_the_segment_editor_is_made_when_opened_and_knows_ct_and_segments(aimed)
     editor = aimed.ui.editGroup.findChild(slicer.qMRMLSegmentEditorWidget)
     assert editor.segmentationNode() is aimed.parameters.segmentation
     assert editor.sourceVolumeNode() is aimed.parameters.ctVolume
+
+
+def test_the_segment_editor_lets_go_of_views_and_keys_when_it_is_put_away(aimed):
+    def begin_to_paint():
+        editor.mrmlSegmentEditorNode().SetActiveEffectName("Paint")
+        assert editor._has_shortcuts
+
+    def assert_idle():
+        assert not editor.mrmlSegmentEditorNode().GetActiveEffectName()
+        assert not editor._has_shortcuts
+
+    group, module = aimed.ui.editGroup, aimed.module.widgetRepresentation()
+    group.collapsed = False
+    editor = group.findChild(slicer.qMRMLSegmentEditorWidget)
+    begin_to_paint()
+    module.exit()
+    assert_idle()
+    module.enter()
+    begin_to_paint()
+    group.collapsed = True
+    assert_idle()
+    module.exit()
+    module.enter()
+    assert_idle()
+    group.collapsed = False
+    begin_to_paint()
+    slicer.mrmlScene.Clear(0)
+    assert editor.segmentationNode() is None
+    assert not editor.mrmlSegmentEditorNode().GetActiveEffectName()
+    assert editor._has_shortcuts, "it is still open"
+    group.collapsed = True
 
 
 def test_named_views_turn_the_arm_about_its_isocentre(aimed):
@@ -303,10 +474,10 @@ def test_a_sweep_turns_the_angle_that_is_chosen(aimed, title, joint):
     aimed.press("sweepButton")
     assert "Recorded 2 pictures" in aimed.message, aimed.message
     browser = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetPlayback(slicer.util.getNode(f"{aimed.carm.name} sweep {joint}"), True)
     seen = []
     for frame in range(2):
         browser.SetSelectedItemNumber(frame)
-        slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
         seen.append(dict(zip(("primary", "secondary", "roll"), np.round(aimed.angles(), 6), strict=True)))
     still = {"primary": 0.0, "secondary": 0.0, "roll": 0.0}
     sign = np.sign(seen[1][joint])
@@ -385,6 +556,20 @@ def test_leaving_and_coming_back_keeps_the_choices(aimed):
     aimed.module.widgetRepresentation().enter()
     assert aimed.ui.primarySlider.value == 12.0
     assert aimed.ui.ctSelector.currentNode() is aimed.parameters.ctVolume
+
+
+def test_a_closed_scene_is_let_go_of_even_while_another_module_is_open(aimed):
+    aimed.set_live(True)
+    aimed.wait_for_full_quality()
+    aimed.module.widgetRepresentation().exit()
+    held = [aimed.logic.patient(aimed.parameters.ctVolume, aimed.parameters.segmentation)]
+    held += [aimed.parameters.ctVolume, aimed.carm.image_node(), aimed.carm.root]
+    held = [weakref.ref(one) for one in held]
+    slicer.mrmlScene.Clear(0)
+    mouse.settle(100)
+    gc.collect()
+    assert [one() for one in held] == [None] * 4
+    aimed.module.widgetRepresentation().enter()
 
 
 def test_a_scene_closed_under_another_module_is_taken_up_on_return(aimed):

@@ -84,6 +84,20 @@ class qMRMLSliderWidget(_OfScene, _SliderBase):  # noqa: N801
 
 
 @stand_in
+class qMRMLSortFilterProxyModel(QtCore.QSortFilterProxyModel):  # noqa: N801
+    """What a list of nodes leaves out; here it only remembers."""
+
+    hiddenNodeIDs = stored("hiddenNodeIDs", (), "_tell")
+
+    def __init__(self, changed: Any) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def _tell(self, _: object) -> None:
+        self._changed()
+
+
+@stand_in
 class qMRMLNodeComboBox(_OfScene, QtWidgets.QWidget):  # noqa: N801
     currentNodeChanged = Signal(object)
     currentNodeIDChanged = Signal(str)
@@ -114,6 +128,7 @@ class qMRMLNodeComboBox(_OfScene, QtWidgets.QWidget):  # noqa: N801
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
         self._current, self._ids, self._wanted = "", [], []
+        self._filter = qMRMLSortFilterProxyModel(self._refresh)
         self._box = QtWidgets.QComboBox(self)
         self._box.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         self._box.setMinimumContentsLength(12)
@@ -132,7 +147,12 @@ class qMRMLNodeComboBox(_OfScene, QtWidgets.QWidget):  # noqa: N801
         if self._current not in self._ids or (not self._current and not self.noneEnabled):
             self.setCurrentNodeID("" if self.noneEnabled else next((i for i in self._ids if i), ""))
 
+    def sortFilterProxyModel(self) -> qMRMLSortFilterProxyModel:
+        return self._filter
+
     def _accepts(self, node: Any) -> bool:
+        if node.GetID() in self._filter.hiddenNodeIDs:
+            return False
         names = self.nodeTypes or ()
         if not any(node.IsA(t) if self.showChildNodeTypes else node.GetClassName() == t for t in names):
             return False
@@ -233,7 +253,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):  # noqa: N801
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
-        self._editor = None
+        self._editor, self._has_shortcuts = None, False
         self._history = slicer.vtkSegmentationHistory()
         self._list = QtWidgets.QListWidget(self)
         self._list.setMaximumHeight(90)
@@ -253,7 +273,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):  # noqa: N801
         return self._editor
 
     def setSegmentationNode(self, node: Any) -> None:
-        self._needs_editor().SetAndObserveSegmentationNode(node)
+        if node is not self._needs_editor().GetSegmentationNode():
+            self._editor.SetActiveEffectName("")
+        self._editor.SetAndObserveSegmentationNode(node)
         self._list.clear()
         segmentation = node.GetSegmentation() if node is not None else None
         self._history.SetMaximumNumberOfStates(self.maximumNumberOfUndoStates)
@@ -280,12 +302,17 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):  # noqa: N801
     def redo(self) -> None:
         self._history.RestoreNextState()
 
-    def setActiveEffectByName(self, name: str) -> None:
-        if name:
+    def setActiveEffect(self, effect: None) -> None:
+        if effect is not None:
             raise NotImplementedError("Segment Editor effects are C++ and not in the host")
+        if self._editor is not None:
+            self._editor.SetActiveEffectName("")
 
     def installKeyboardShortcuts(self) -> None:
-        """The host has no shortcuts of Slicer's."""
+        self._has_shortcuts = True
 
     def uninstallKeyboardShortcuts(self) -> None:
-        """The host has no shortcuts of Slicer's."""
+        self._has_shortcuts = False
+
+    def removeViewObservations(self) -> None:
+        """The host has no effects that observe views."""
