@@ -82,9 +82,9 @@ def _phantom(words: Sequence[str], spacing_mm: float) -> Phantom:
 
 def _refuse(why: str, **options: object) -> None:
     """Raise ValueError for options that were given where they would do nothing."""
-    given = ["--" + name.replace("_", "-") for name, value in options.items() if value not in (None, False)]
+    given = [name.replace("_", "-") for name, value in options.items() if value is not None and value is not False]
     if given:
-        raise ValueError(f"{why}: leave out {' and '.join(given)}.")
+        raise ValueError(f"{why}: leave out {' and '.join('--' + name for name in given)}.")
 
 
 def is_phantom(ct: str) -> bool:

@@ -469,7 +469,7 @@ def test_the_word_phantom_stands_for_a_patient(capsys: pytest.CaptureFixture[str
     [
         (["phantom:pelvis:chest"], "says the same twice; give phantom:REGION:SEED"),
         (["phantom:1:2"], "says the same twice"),
-        (["phantom", "--hu-offset", -1024], "The phantom is no file: leave out --hu-offset"),
+        (["phantom", "--hu-offset", 0], "The phantom is no file: leave out --hu-offset"),
     ],
 )
 def test_a_phantom_takes_no_more_words_than_it_has(
