@@ -83,6 +83,11 @@ class Detector:
         if self.absorber is not None:
             check_positive("absorber_g_cm2", self.absorber_g_cm2)
         checked_kernel(self.crosstalk)
+        # Tuples, whatever was given: what has been computed for a detector is kept by it.
+        object.__setattr__(self, "crosstalk", tuple(tuple(float(x) for x in row) for row in self.crosstalk))
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if self.edges_kev is not None:
+            object.__setattr__(self, "edges_kev", tuple(float(edge) for edge in self.edges_kev))
 
     @staticmethod
     def ideal(readout: ReadoutNoise = FLAT_PANEL_READOUT) -> Detector:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from .affine import as_floats
 from .collimator import Collimator
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class DisplaySettings:
                     f"Unknown window {self.window!r}; known are {', '.join(window_presets())}, or give (center, width)."
                 )
         elif self.window is not None:
-            center, width = (float(part) for part in self.window)
+            center, width = as_floats(self.window, (2,), "window").tolist()
             check_window((center, width))
             object.__setattr__(self, "window", (center, width))
 

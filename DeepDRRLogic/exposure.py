@@ -75,7 +75,7 @@ def expose(
     """Return the exposure of `detector` to `spectrum` behind `area_densities`, (M, H, W) in g/cm².
 
     N(E) = p0(E) · exp(-Σ_m (µ/ρ)_m(E) A_m), detected with η(E) and weighted with g(E): DeepDRR, Unberath et
-    al., MICCAI 2018, Eq. 1. Relative error below 2e-5 down to a transmission of e^-70, where it stops. Raises
+    al., MICCAI 2018, Eq. 1. Relative error below 2e-5; no energy is attenuated below e^-70, 4e-31. Raises
     ValueError for shapes that disagree, negative or non-finite area densities, and a detector that sees
     nothing of the spectrum.
     """

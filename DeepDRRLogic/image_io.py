@@ -19,7 +19,7 @@ import os
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,8 @@ def save_image(
     """
     target = Path(path)
     require_image_path(target)
+    if quantity not in get_args(Quantity):
+        raise ValueError(f"Unknown quantity {quantity!r}; known are {', '.join(get_args(Quantity))}.")
     suffix = target.suffix.lower()
     content: dict[str, Any]
     if suffix == ".json":

@@ -15,9 +15,10 @@ from ._version import __version__
 from .affine import apply
 from .detector import Detector
 from .exposure import expose, unattenuated
+from .geometry import Camera
 from .image import XRayImage
 from .imaging_chain import ImagingChain
-from .noise import NoiseModel
+from .noise import MAX_PHOTONS_PER_PIXEL, NoiseModel
 from .projector import FormedImage, choose_device, make_projector
 from .scatter import make_scatter
 from .spectrum import Spectrum
@@ -25,7 +26,6 @@ from .threads import thread_count
 from .volume import MaterialVolume
 
 if TYPE_CHECKING:
-    from .geometry import Camera
     from .materials import Material
     from .projector import Projector
     from .projector.devices import Choice
@@ -67,12 +67,16 @@ class XRaySimulator:
             _check_kind("volumes", volume, MaterialVolume, "MaterialVolume.from_ct(ct, segment(ct))")
         _check_kind("spectrum", spectrum, (Spectrum, type(None)), 'Spectrum.preset("120kV")')
         _check_kind("detector", detector, (Detector, type(None)), "Detector.csi_flat_panel()")
-        if not (np.isfinite(photons_per_pixel) and photons_per_pixel > 0):
-            raise ValueError(f"photons_per_pixel = {photons_per_pixel}: give a positive number, such as 5e5.")
+        if not 0 < photons_per_pixel <= MAX_PHOTONS_PER_PIXEL:
+            raise ValueError(
+                f"photons_per_pixel = {photons_per_pixel}: give a positive number up to {MAX_PHOTONS_PER_PIXEL:g}, "
+                "such as 5e5."
+            )
         self.spectrum = spectrum or Spectrum.preset("90kV")
         self.detector = detector or Detector.ideal()
         self.photons_per_pixel = float(photons_per_pixel)
-        self.noise = NoiseModel.of(self.detector) if noise == "detector" else noise
+        self.noise = NoiseModel.of(self.detector) if isinstance(noise, str) and noise == "detector" else noise
+        _check_kind("noise", self.noise, (NoiseModel, type(None)), "NoiseModel.of(detector), or None")
         self.device = device
         self.threads = thread_count(threads)
         unattenuated(self.spectrum, self.detector)  # a ValueError now rather than with the first image
@@ -115,6 +119,7 @@ class XRaySimulator:
 
     def project(self, camera: Camera) -> npt.NDArray[np.float32]:
         """Area densities (n_materials, height, width) of all volumes together, g/cm², in the order of `materials`."""
+        _check_kind("camera", camera, Camera, "CArm().camera()")
         self._warn_of_odd_geometry(camera)
         first = self._projectors[0].project(camera)
         if len(self.volumes) == 1:
@@ -135,6 +140,9 @@ class XRaySimulator:
 
     def _first_of(self, cameras: Sequence[Camera], seed: int, metadata: Mapping[str, Any]) -> list[XRayImage]:
         """The first images, at least one, of a series of views."""
+        _check_kind("camera", cameras[0], Camera, "CArm().camera()")
+        if seed < 0:
+            raise ValueError(f"seed = {seed}: give 0 or a positive whole number.")
         formed = self._form_on_device(cameras, seed) or [self._form(cameras[0], seed)]
         blank = unattenuated(self.spectrum, self.detector)
         return [
@@ -203,8 +211,10 @@ class XRaySimulator:
             hit = hit or bool(inside) or _beam_may_hit(camera, volume)
         if not hit:
             _logger.warning(
-                "No ray meets the volume: the exposure is blank. Move the isocentre to the CT's centre, RAS %s mm.",
+                "No ray meets the volume: the exposure is blank. Move the isocentre to the CT's centre, RAS %s mm, "
+                "between source and detector, which are %.0f mm apart.",
                 np.round(self.volumes[0].center_ras, 1).tolist(),
+                camera.source_to_detector_mm,
             )
 
     def _metadata(self, seed: int) -> dict[str, Any]:
@@ -239,10 +249,11 @@ def _all_materials(volumes: Sequence[MaterialVolume]) -> tuple[Material, ...]:
 
 
 def _beam_may_hit(camera: Camera, volume: MaterialVolume) -> bool:
-    """False where all corners of the volume lie outside one and the same side of the beam."""
+    """False where all corners of the volume lie outside one and the same side of the beam, or behind the detector."""
     x, y, depth = camera.intrinsics @ apply(camera.camera_from_ras, volume.corners_ras).T
     outside = (
         depth <= 0,
+        depth > camera.source_to_detector_mm,
         x < -0.5 * depth,
         x > (camera.width - 0.5) * depth,
         y < -0.5 * depth,

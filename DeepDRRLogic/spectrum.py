@@ -117,7 +117,7 @@ class Spectrum:
 
         Raises ValueError for an unknown name.
         """
-        key = name.strip().lower().replace(" ", "")
+        key = str(name).strip().lower().replace(" ", "")
         for known in spectrum_presets():
             if known.lower() == key:
                 return _preset(known)

@@ -26,5 +26,9 @@ def in_slabs(work: Callable[[int, int], None], count: int, threads: int, slab: i
             work(start, min(start + size, count))
         return
     with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(work, start, min(start + size, count)) for start in starts]:
-            future.result()
+        try:
+            for future in [pool.submit(work, start, min(start + size, count)) for start in starts]:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun never does
+            raise

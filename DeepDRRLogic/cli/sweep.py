@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,9 +146,22 @@ def _common_window(simulator: XRaySimulator, cameras: Sequence[Camera], settings
         return settings
     chosen = [cameras[round(part * (len(cameras) - 1) / (_PREVIEWS - 1))] for part in range(_PREVIEWS)]
     height = max(1, round(_PREVIEW_WIDTH * chosen[0].height / chosen[0].width))
-    previews = (simulator(camera.resampled(_PREVIEW_WIDTH, height)) for camera in chosen)
+    quick = _without_waiting(simulator)
+    previews = (quick(camera.resampled(_PREVIEW_WIDTH, height)) for camera in chosen)
     values = np.concatenate([displayed_values(preview, settings) for preview in previews])
     return replace(settings, window=auto_window(values, log=settings.log))
+
+
+def _without_waiting(simulator: XRaySimulator) -> XRaySimulator:
+    """The same, but for a Monte Carlo the kernel model, whose scatter is as bright: a preview needs no more."""
+    from ..scatter import make_scatter
+    from ..scatter.montecarlo import MonteCarloScatter
+
+    if not isinstance(simulator.scatter, MonteCarloScatter):
+        return simulator
+    quick = copy.copy(simulator)
+    quick.scatter = make_scatter("kernel", simulator.volumes, simulator.threads)
+    return quick
 
 
 def _placed(image: XRayImage, where: Position) -> XRayImage:

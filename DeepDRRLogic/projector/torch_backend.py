@@ -97,7 +97,7 @@ class TorchProjector:
         """
         source, pixels = self.rays(camera, motion.dtype)
         turn, shift = _rigid(motion, self._tensor(self.center_ras, motion.dtype))
-        return self.area_densities(source @ turn.T + shift, pixels @ turn.T + shift)
+        return self.area_densities(_turned(source, turn) + shift, _turned(pixels, turn) + shift)
 
     def rays(self, camera: Camera, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
         """Source (3,) and pixel centres (height, width, 3) of a camera in RAS mm, on the device."""
@@ -110,14 +110,18 @@ class TorchProjector:
         """Area densities (n_materials, ...) in g/cm² along the rays from a source (3,) to pixels (..., 3), RAS mm.
 
         Differentiable with respect to both. Memory is bounded: rays are marched in chunks, and in the backward pass
-        each chunk is marched again.
+        each chunk is marched again. A training step's autocast does not reach it: it would round where the rays are.
         """
+        with torch.autocast(self.device.type, enabled=False):
+            return self._area_densities(source_ras, pixels_ras)
+
+    def _area_densities(self, source_ras: torch.Tensor, pixels_ras: torch.Tensor) -> torch.Tensor:
         rotation, shift = (
             self._tensor(part, source_ras.dtype) for part in (self._ijk_from_ras[:3, :3], self._ijk_from_ras[:3, 3])
         )
         flat = pixels_ras.reshape(-1, 3)
-        source = source_ras @ rotation.T + shift
-        rays = (flat - source_ras) @ rotation.T
+        source = _turned(source_ras, rotation) + shift
+        rays = _turned(flat - source_ras, rotation)
         lengths_cm = CM_PER_MM * torch.linalg.vector_norm(flat - source_ras, dim=1)
         # Which axis a ray follows, and whether it is steep, is a matter of sampling: it has no derivative.
         slopes = rays.detach().abs()
@@ -147,7 +151,7 @@ class TorchProjector:
         total = torch.zeros(len(self.materials), len(rays), dtype=rays.dtype, device=self.device)
         for offset in offsets:
             t = 0.5 * (low + high) + offset * part
-            total = total + self._sampled(source, rays, t, slices, axis, part) / len(offsets)
+            total = total + self._sampled(source, rays, t, axis, part) / len(offsets)
         return total
 
     def _clip(self, source: torch.Tensor, rays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -165,7 +169,6 @@ class TorchProjector:
         source: torch.Tensor,
         rays: torch.Tensor,
         t: torch.Tensor,
-        slices: torch.Tensor,
         axis: int,
         weight: torch.Tensor,
     ) -> torch.Tensor:
@@ -174,7 +177,7 @@ class TorchProjector:
         Summed over the slices, (n_materials, n_rays). By plain indexing, which every device has, and its gradient too:
         the grid_sample of volumes came late to Apple's GPUs.
         """
-        index: torch.Tensor = (slices * self._strides[axis]).long()
+        index = first_voxels(self._size[axis], self._strides[axis], self.device)
         ways = []
         for other in {0, 1, 2} - {axis}:
             last, stride = self._size[other] - 1, self._strides[other]
@@ -231,7 +234,17 @@ def _rigid(motion: torch.Tensor, center: torch.Tensor) -> tuple[torch.Tensor, to
     turning = torch.stack([nothing, -z, y, z, nothing, -x, -y, x, nothing]).reshape(3, 3)
     # Not every device has it, and to all it is less than a kernel's launch.
     turn = torch.linalg.matrix_exp(turning.cpu()).to(motion.device)
-    return turn, center + motion[3:] - turn @ center
+    return turn, center + motion[3:] - _turned(center, turn)
+
+
+def _turned(points: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """Points (..., 3) by a matrix (3, 3); a matrix product may be rounded, by autocast or to TensorFloat-32."""
+    return (points[..., None, :] * rotation).sum(-1)
+
+
+def first_voxels(slices: int, stride: int, device: torch.device) -> torch.Tensor:
+    """Where each slice begins among all voxels, in whole numbers: float32 knows them up to 2^24 only."""
+    return torch.arange(slices, device=device) * stride
 
 
 def _device_or_cpu() -> str:

@@ -75,9 +75,14 @@ def make_scatter(
     threads: int | None = None,
     device: str = "auto",
 ) -> ScatterModel | None:
-    """The model of that name with its default parameters, or what was given; ValueError for an unknown name."""
-    if not isinstance(model, str):
+    """The model of that name with its default parameters, or what was given.
+
+    ValueError for an unknown name, TypeError for what is no model.
+    """
+    if model is None or hasattr(model, "estimate"):
         return model
+    if not isinstance(model, str):
+        raise TypeError(f"scatter = {model!r:.60}: give {', '.join(map(repr, SCATTER_MODELS))}, a model, or None.")
     if model not in SCATTER_MODELS:
         raise ValueError(f"Unknown scatter model {model!r}: choose {', '.join(SCATTER_MODELS)} or None.")
     return SCATTER_MODELS[model](volumes, threads, device)

@@ -42,6 +42,8 @@ class AntiScatterGrid:
             )
         if self.lines not in ("u", "v"):
             raise ValueError(f"lines is {self.lines!r}; give 'u' or 'v', the direction of the strips.")
+        if self.interspace is not None:
+            material(self.interspace)
 
     @property
     def gap_cm(self) -> float:

@@ -15,6 +15,7 @@ with nothing in the beam, n(u) ∝ cos³α, pixel by pixel. That is a flat-field
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import check_positive
+from ..checks import check_positive, check_range
 from ..threads import thread_count
 from .antiscatter import AntiScatterGrid
 from .interactions import Interactions
@@ -92,10 +93,11 @@ def simulate(
     below `voxel_mm` are joined first (None: never). `device` is "cpu", "cuda", or "auto" for an NVIDIA GPU where there
     is one; what a GPU cannot do the CPU does, with one warning. The same seed gives the same result for any number of
     threads; on a GPU other photons than on the CPU, and the last digits may differ. progress(done, total) counts
-    batches, on a GPU photons; where cancelled() turns true, what has been done so far is returned, and CancelledError
-    is raised if that is nothing. `interactions` replaces the cross sections of the volume's materials.
+    batches, on a GPU photons, and may be called from several threads at once; where cancelled() turns true, what has
+    been done so far is returned, and CancelledError is raised if that is nothing. `interactions` replaces the cross
+    sections of the volume's materials.
     """
-    check_positive("photons", photons)
+    check_range("photons", photons, 1, 1e15)
     if forced < 0 or batches < 2:
         raise ValueError(f"forced = {forced}, batches = {batches}: give forced from 0 and at least 2 batches.")
     check_field(field)
@@ -113,7 +115,7 @@ def simulate(
     done = carry_out(run, device, thread_count(threads), progress, cancelled)
     if not done:
         raise CancelledError("Cancelled before the first batch of photons was done.")
-    settings = _settings(volume, spectrum, detector, grid, field, voxel_mm)
+    settings = _settings(volume, spectrum, detector, grid, field, voxel_mm, interactions)
     return _summed(done, counting, field_solid_angle(panel), seed, settings)
 
 
@@ -124,15 +126,26 @@ def _settings(
     grid: AntiScatterGrid | None,
     field: Field,
     voxel_mm: float | None,
+    interactions: Interactions | None,
 ) -> str:
     """What two runs must have in common for their tallies to add up, besides the camera."""
+    beam = [spectrum.energies_kev.tolist(), spectrum.photons.tolist(), dataclasses.asdict(detector)]
+    physics = [repr(material) for material in volume.materials]
+    if interactions is not None:
+        physics.append(hashlib.sha256(np.ascontiguousarray(interactions.attenuation).tobytes()).hexdigest())
     return json.dumps(
         {
-            "spectrum": spectrum.description, "detector": detector.name, "voxel_mm": voxel_mm, "field": list(field),
+            "spectrum": spectrum.description, "detector": detector.name, "beam": _digest(repr(beam)),
+            "materials": [material.name for material in volume.materials], "physics": _digest(repr(physics)),
+            "voxel_mm": voxel_mm, "field": list(field),
             "grid": None if grid is None else dataclasses.asdict(grid), "shape": volume.shape,
             "mass_g": round(volume.mass_g, 3), "ras_from_ijk": volume.ras_from_ijk.tolist(),
         }
     )  # fmt: skip
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _summed(done: Sequence[Batch], camera: Camera, field_sr: float, seed: int, settings: str) -> Tallies:

@@ -17,6 +17,7 @@ from PIL import Image
 from DeepDRRLogic.cli import main, scene
 from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.image import XRayImage
+from DeepDRRLogic.scatter.montecarlo import MonteCarloScatter
 from DeepDRRLogic.segmentation import read_segmentation, write_segmentation
 from DeepDRRLogic.volume import MaterialLabels
 
@@ -365,6 +366,20 @@ def test_a_sweep_writes_frames_and_a_movie_with_one_window(a_ct: Path, capsys: p
         movie.seek(3)
         shown, expected = np.asarray(movie.convert("L")), np.asarray(still) / 257
         assert np.abs(shown - expected).max() <= 1
+
+
+def test_a_sweep_by_monte_carlo_does_not_follow_photons_for_its_previews(
+    a_ct: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = []
+
+    def estimate(self: MonteCarloScatter, densities: Any, *_: Any) -> float:
+        followed.append(densities.shape[-1])
+        raise ValueError("no photon today")
+
+    monkeypatch.setattr(MonteCarloScatter, "estimate", estimate)
+    assert run("sweep", a_ct, *SMALL, "--scatter", "montecarlo", "--frames", 2, "-q", "-o", "orbit.gif") == 2
+    assert followed == [62]
 
 
 def test_a_sweep_into_a_movie_leaves_nothing_else(a_ct: Path) -> None:

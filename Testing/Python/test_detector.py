@@ -274,3 +274,12 @@ def test_rounding_dust_below_zero_counts_as_nothing() -> None:
 def test_a_threshold_above_the_spectrum_is_refused() -> None:
     with pytest.raises(ValueError, match="sees nothing"):
         unattenuated(Spectrum.preset("60kV"), Detector.photon_counting(threshold_kev=80.0))
+
+
+def test_lists_where_tuples_belong_make_the_same_detector() -> None:
+    kernel = np.full((3, 3), 1.0 / 9.0)
+    listed = Detector("two", ["low", "high"], ReadoutNoise(0.0, 0.0), [0, 50, np.inf], crosstalk=kernel.tolist())  # type: ignore[arg-type]
+    spelt = Detector(
+        "two", ("low", "high"), ReadoutNoise(0.0, 0.0), (0.0, 50.0, np.inf), crosstalk=tuple(map(tuple, kernel))
+    )
+    assert listed == spelt and hash(listed) == hash(spelt)

@@ -84,7 +84,7 @@ def test_parity_passes_on_a_ct_and_says_how_many_it_did(image_check, gpu, torso,
     path = tmp_path / "phantom.nrrd"
     torso.ct.write(path)
     assert image_check.check_parity([path], 60.0)
-    assert image_check.check_parity([path, path], -1.0) and "worst of 0 of 2 CTs" in capsys.readouterr().out
+    assert image_check.check_parity([path, path], -1.0) is None and "worst of 0 of 2 CTs" in capsys.readouterr().out
 
 
 @NEEDS_TORCH

@@ -190,9 +190,10 @@ def test_the_sum_of_channels_is_shown_unless_one_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"window": (1, 2, 3)}, r"window has shape \(3,\)"),
         ({"window": "thorax"}, "Unknown window 'thorax'; known are auto, full, chest"),
         ({"window": (1.0, 0.0)}, "width must be positive"),
-        ({"window": (np.nan, 1.0)}, "both finite"),
+        ({"window": (np.nan, 1.0)}, "window holds NaN"),
         ({"polarity": "inverted"}, "must be 'bones_bright' or 'bones_dark'"),
     ],
 )

@@ -97,6 +97,15 @@ def test_auto_prefers_torch_on_a_gpu_to_the_cpu_and_the_cpu_to_torch_on_it(monke
     assert choose_device().device == "cpu"
 
 
+def test_a_broken_pycuda_is_done_without(a_gpu, monkeypatch, tmp_path):
+    (tmp_path / "pycuda").mkdir()
+    (tmp_path / "pycuda" / "__init__.py").write_text("raise FileNotFoundError('CUDA_PATH')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("pycuda", "pycuda.driver"):
+        monkeypatch.delitem(sys.modules, name)
+    assert choose_device().device == "cuda"
+
+
 def test_torch_is_not_imported_in_vain(tmp_path):
     (tmp_path / "torch.py").write_text("raise AssertionError('imported')")
     program = """

@@ -241,8 +241,12 @@ def test_a_missing_folder_is_named(tmp_path: Path, an_oblique_mirrored_camera: C
         an_image(an_oblique_mirrored_camera).save(tmp_path / "nowhere" / "shot.png")
 
 
-def test_unknown_quantities_and_missing_densities_are_named(an_oblique_mirrored_camera: Camera) -> None:
+def test_unknown_quantities_and_missing_densities_are_named(tmp_path: Path, an_oblique_mirrored_camera: Camera) -> None:
     image = replace(an_image(an_oblique_mirrored_camera), area_densities=None)
+    for suffix in SUFFIXES:
+        with pytest.raises(ValueError, match=r"Unknown quantity 'dose'.*transmission"):
+            image.save(tmp_path / f"x{suffix}", quantity="dose")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match=r"Unknown quantity 'dose'.*transmission"):
         image.quantity("dose")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no area densities"):

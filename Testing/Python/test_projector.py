@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from functools import cache
 
@@ -24,6 +25,7 @@ from DeepDRRLogic.phantom import phantom
 from DeepDRRLogic.projector import make_projector
 from DeepDRRLogic.projector.cpu import CpuProjector
 from DeepDRRLogic.projector.reference import project_exactly
+from DeepDRRLogic.threads import in_slabs
 from DeepDRRLogic.volume import MaterialVolume
 
 VIEWS = [(0, 0), (90, 0), (180, 0), (-35, 20), (45, 0), (10, -40), (5, 70)]
@@ -306,3 +308,16 @@ def test_every_material_keeps_its_own_scale():
     picture = CpuProjector(volume).project(view())
     for row, label, value in ((178, 0, 0.0004), (120, 1, 1.0), (62, 2, 8.0)):
         assert picture[label, row, 160] == pytest.approx(9.0 * value, rel=2e-3)
+
+
+def test_after_an_error_no_further_slab_is_begun():
+    begun = []
+
+    def work(start, stop):
+        begun.append(start)
+        time.sleep(0.01)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        in_slabs(work, 40, threads=2, slab=1)
+    assert len(begun) < 10

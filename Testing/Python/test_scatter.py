@@ -200,8 +200,26 @@ def test_runs_add_up_and_survive_a_file(tmp_path):
         Tallies.load(tmp_path / "half.npz")
     with pytest.raises(ValueError, match="seed"):
         both + second
+    one_name = [Spectrum.from_table([energy, energy + 1.0], [1.0, 1.0]) for energy in (40.0, 90.0)]
+    assert one_name[0].description == one_name[1].description
+    for other in (
+        simulate(slab(6, 20), camera(), Spectrum.preset("90kV"), IDEAL, photons=1000, tally=4, seed=9),
+        simulate(slab(5, 20), camera(), one_name[0], IDEAL, photons=1000, tally=4, seed=9),
+    ):
+        with pytest.raises(ValueError, match="settings"):
+            first + other
     with pytest.raises(ValueError, match="settings"):
-        first + simulate(slab(6, 20), camera(), Spectrum.preset("90kV"), IDEAL, photons=1000, tally=4, seed=9)
+        other + simulate(slab(5, 20), camera(), one_name[1], IDEAL, photons=1000, tally=4, seed=10)
+
+
+def test_a_grid_of_no_known_material_is_refused():
+    with pytest.raises(ValueError, match="balsa"):
+        AntiScatterGrid(interspace="balsa")
+
+
+def test_less_than_a_photon_is_refused():
+    with pytest.raises(ValueError, match=r"photons is 0\.5"):
+        simulate(slab(5, 20), camera(), Spectrum.preset("90kV"), IDEAL, photons=0.5)
 
 
 def test_cancelling_keeps_the_batches_that_are_done():

@@ -9,6 +9,7 @@ import pytest
 from shapes import MATERIALS, centred_affine, chord_of_box_mm, sphere, view, volume_of
 
 from DeepDRRLogic.affine import rigid
+from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.detector import Detector, ReadoutNoise
 from DeepDRRLogic.exposure import Exposure
 from DeepDRRLogic.materials import material
@@ -167,6 +168,15 @@ def test_an_exposure_without_patient_is_blank_and_warned_of(caplog):
     np.testing.assert_allclose(image.transmission(), 1.0, rtol=1e-6)
 
 
+def test_a_patient_behind_the_detector_is_blank_and_warned_of(caplog):
+    with caplog.at_level(logging.WARNING):
+        noiseless(a_block_of_water())(view(size=(20, 10)).moved(rigid(translation_mm=(0, -400, 0))))
+        assert not caplog.records
+        behind = noiseless(a_block_of_water())(view(size=(20, 10)).moved(rigid(translation_mm=(0, -1500, 0))))
+    assert "between source and detector, which are" in caplog.text
+    assert not behind.area_densities.any()
+
+
 def test_a_patient_who_fills_the_beam_or_stands_in_its_corner_is_no_reason_to_warn(caplog):
     with caplog.at_level(logging.WARNING):
         noiseless(a_block_of_water(spacing_mm=10.0))(view(size=(20, 10)))
@@ -174,7 +184,7 @@ def test_a_patient_who_fills_the_beam_or_stands_in_its_corner_is_no_reason_to_wa
     assert not caplog.records
 
 
-@pytest.mark.parametrize("photons", [0, -5, np.nan, np.inf])
+@pytest.mark.parametrize("photons", [0, -5, np.nan, np.inf, 1e13])
 def test_a_photon_number_that_is_none_is_refused(photons):
     with pytest.raises(ValueError, match=r"photons_per_pixel.*5e5"):
         XRaySimulator(a_block_of_water(), photons_per_pixel=photons)
@@ -201,6 +211,8 @@ def test_materials_of_one_name_and_two_volumes_are_one_material():
     [
         ({"spectrum": "120kV"}, r"spectrum = '120kV'.*Spectrum\.preset"),
         ({"detector": "ideal"}, r"detector = 'ideal'.*csi_flat_panel\(\)"),
+        ({"noise": "none"}, r"noise = 'none'.*None"),
+        ({"scatter": True}, r"scatter = True.*'kernel'"),
     ],
 )
 def test_a_name_where_a_thing_belongs_is_refused_with_the_thing(wrong, remedy):
@@ -214,6 +226,14 @@ def test_a_ct_where_materials_belong_is_refused(wrong):
         XRaySimulator(wrong)
 
 
-def test_a_negative_seed_is_refused_by_its_name():
+@pytest.mark.parametrize("noise", ["detector", None])
+def test_a_negative_seed_is_refused_by_its_name(noise):
     with pytest.raises(ValueError, match="seed = -1"):
-        XRaySimulator(a_block_of_water())(view(size=(20, 10)), seed=-1)
+        XRaySimulator(a_block_of_water(), noise=noise)(view(size=(20, 10)), seed=-1)
+
+
+def test_a_c_arm_where_its_camera_belongs_is_refused_with_the_camera():
+    simulator = XRaySimulator(a_block_of_water())
+    for asked in (simulator, simulator.project):
+        with pytest.raises(TypeError, match=r"CArm\(\)\.camera\(\)"):
+            asked(CArm())

@@ -54,6 +54,19 @@ def test_derivatives_by_the_pose_add_up_to_what_the_pose_changes(component):
     assert np.trapezoid(slopes, steps) == pytest.approx(values[-1] - values[0], rel=0.03)
 
 
+def test_voxels_of_large_volumes_are_found_in_whole_numbers():
+    stride = 401 * 403
+    found = torch_backend.first_voxels(600, stride, torch.device("cpu"))
+    np.testing.assert_array_equal(found.numpy(), np.arange(600, dtype=np.int64) * stride)
+
+
+def test_the_autocast_of_a_training_step_does_not_move_the_rays():
+    projector, camera = TorchProjector(smooth_volume(), "cpu"), a_camera()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = projector.moved(camera, torch.zeros(6))
+    np.testing.assert_array_equal(rounded.numpy(), projector.moved(camera, torch.zeros(6)).numpy())
+
+
 def test_between_kinks_the_derivative_is_exact():
     projector, camera = TorchProjector(smooth_volume(), "cpu"), a_camera(size=(5, 4), pitch=6.0)
     at = torch.tensor([0.021, -0.013, 0.033, 0.41, -0.33, 0.27], dtype=torch.float64, requires_grad=True)

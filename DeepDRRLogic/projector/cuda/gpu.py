@@ -75,7 +75,7 @@ class Gpu:
                 # A PyCUDA that was built for another driver says so by a warning; we go on without it.
                 warnings.simplefilter("ignore")
                 import pycuda.driver as driver
-        except ImportError as error:
+        except Exception as error:  # what a broken installation raises: on Windows FileNotFoundError, for one
             _logger.debug("PyCUDA cannot be imported (%s): the NVIDIA driver is called directly.", error)
             gpu = Gpu(libcuda.Driver())
         else:

@@ -145,6 +145,8 @@ class CudaProjector:
         chain: ImagingChain,
         others: Sequence[CudaProjector],
     ) -> int:
+        if chain.scatter is not None and not hasattr(chain.scatter, "estimate_on_device"):
+            return 1  # one estimate may take minutes, and a series is shown and stopped view by view
         first = cameras[0]
         channels, noise, scatter = len(chain.detector.channels), chain.noise is not None, chain.scatter is not None
         planes = len(materials_of([self, *others])) + planes_of_view(channels, noise, scatter)
