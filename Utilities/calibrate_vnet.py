@@ -3,7 +3,8 @@
 WEIGHTS is what train_vnet.py made, OUTPUT the file to write, .safetensors too. FOLDER holds reference labels on the
 CTs' own voxels (OUTPUT/native of Testing/Annotation/annotate.py), of which those named are used. They must not have
 been trained on, and what is measured on them afterwards is no result: to measure on one, leave it out here. For
-weights that were trained on all CTs there are, give the number that such a run has found: --bias NUMBER.
+weights that were trained on all CTs there are, give the number that such a run has found: --bias NUMBER. It is what
+is added to the weights as they were trained, however often they have been calibrated.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from DeepDRRLogic.files import require_writable_place
 from DeepDRRLogic.segmentation.augmentation import BONE
 from DeepDRRLogic.segmentation.calibration import BoneBias
 from DeepDRRLogic.segmentation.inference import segment_by_vnet
@@ -29,18 +32,32 @@ def main() -> None:
     options = _options()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads)
+    if options.output.suffix != ".safetensors":
+        raise SystemExit(f"{options.output}: the suffix is .safetensors.")
+    require_writable_place(options.output)
     network = load_weights(options.weights)
     about = json.loads(options.weights.with_suffix(".json").read_text("utf-8"))
+    before = about.get("bone_bias", 0.0)
+    dropped = {"sha256", "layout", "bone_bias", "calibrated_on"}
+    about = {key: value for key, value in about.items() if key not in dropped}
     if options.bias is None:
-        seen = sorted(set(options.case) & set(about.get("cases", [])))
-        if seen:
-            raise SystemExit(f"{', '.join(seen)}: trained on, so drawn too well to tell; name CTs that were held out.")
-        added: dict[str, Any] = {"bone_bias": found(network, options.labels, options.case)}
-        added["calibrated_on"] = options.case
+        _require_unseen(about, options.labels, options.case)
+        about |= {"bone_bias": before + found(network, options.labels, options.case), "calibrated_on": options.case}
     else:
-        added = {"bone_bias": options.bias}
-    network.add_to_logits(torch.tensor([0.0, 0.0, added["bone_bias"]]))
-    save_weights(network, options.output, {k: v for k, v in about.items() if k not in ("sha256", "layout")} | added)
+        about["bone_bias"] = options.bias
+    network.add_to_logits(torch.tensor([0.0, 0.0, about["bone_bias"] - before]))
+    save_weights(network, options.output, about)
+
+
+def _require_unseen(about: Mapping[str, Any], labels: Path, cases: list[str]) -> None:
+    """Leave where a CT, or another of its patient, was trained on: it is drawn too well to tell."""
+    if "cases" not in about:
+        raise SystemExit("The weights do not tell what they were trained on: give --bias.")
+    for name in cases:
+        with np.load(labels / f"{name}.npz") as data:
+            patient = str(data["patient"])
+        if name in about["cases"] or patient in about.get("patients", ()):
+            raise SystemExit(f"{name} of {patient}: trained on, so drawn too well to tell; name others.")
 
 
 def found(network: VNet, labels: Path, cases: list[str]) -> float:

@@ -26,7 +26,14 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cases = read_cases(options.cases, options.hold_out)
-    count = write_pack(cases, options.pack, largest_mib=options.largest_mib, size=options.size, seed=options.seed)
+    count = write_pack(
+        cases,
+        options.pack,
+        largest_mib=options.largest_mib,
+        size=options.size,
+        seed=options.seed,
+        held_out=options.hold_out,
+    )
     logging.info("%d patches of %d cases, %.1f MiB", count, len(cases), options.pack.stat().st_size / 2**20)
 
 

@@ -2,8 +2,8 @@
 
 CASES is a folder of the .npz files that Testing/Annotation/annotate.py makes, or the one file that
 Utilities/pack_patches.py makes of them to be carried to a GPU. RUN_FOLDER gets checkpoint.pt, from which
-the same command goes on, curve.csv, and at the end vnet.safetensors with vnet.json. A run may go on with other options.
-Held-out cases, and all others of their patients, are never trained on.
+the same command goes on, and at the end vnet.safetensors with vnet.json, and curve.csv. A run may go on with other
+options. Held-out cases, and all others of their patients, are never trained on: not even before, in a run that goes on.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import argparse
 import dataclasses
 import logging
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
+from DeepDRRLogic.files import replaced_when_written
 from DeepDRRLogic.segmentation.packing import read_pack
-from DeepDRRLogic.segmentation.patches import Case, Sampling, read_cases, without
+from DeepDRRLogic.segmentation.patches import Sampling, patients_of, read_cases, without
 from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss
 from DeepDRRLogic.segmentation.vnet import COMPACT, PUBLISHED
 from DeepDRRLogic.segmentation.weights import save_weights
@@ -27,9 +29,8 @@ def main() -> None:
     options = _options()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    layout = (
-        PUBLISHED if options.full_width else dataclasses.replace(COMPACT, width=options.width, refine=options.refine)
-    )
+    chosen = {name: value for name in ("width", "refine") if (value := getattr(options, name)) is not None}
+    layout = PUBLISHED if options.full_width else dataclasses.replace(COMPACT, **chosen)
     recipe = Recipe(
         layout=layout,
         steps=options.steps,
@@ -40,13 +41,18 @@ def main() -> None:
         seed=options.seed,
         sampling=Sampling(size=(options.patch_size,) * 3),
     )
-    cases = _cases(options.cases, options.hold_out)
-    logging.info("%d cases or patches of %s", len(cases), ", ".join(_names(cases)))
+    everyone, left_out = read_pack(options.cases) if options.cases.is_file() else (read_cases(options.cases), [])
+    hold_out = [*left_out, *(name for name in options.hold_out if name not in left_out)]
+    cases = without(everyone, options.hold_out)
+    logging.info("%d cases or patches of %s", len(cases), ", ".join(_names(case.name for case in cases)))
     trainer = Trainer(cases, recipe, options.device)
     options.run.mkdir(parents=True, exist_ok=True)
     checkpoint = options.run / "checkpoint.pt"
     if checkpoint.exists():
         trainer.load(checkpoint)
+        before = patients_of(everyone, hold_out) & set(trainer.seen.values())
+        if before or set(hold_out) & set(_names(trainer.seen)):
+            raise SystemExit(f"{checkpoint} was trained on {', '.join(sorted(before) or hold_out)}: use a new folder.")
     started, first = time.monotonic(), trainer.step
     paused = options.pause_while
 
@@ -59,25 +65,23 @@ def main() -> None:
             time.sleep(2.0)
 
     trainer.run(checkpoint, progress=progress)
-    save_weights(trainer.result(), options.run / "vnet.safetensors", _about(trainer, cases, options))
+    save_weights(trainer.result(), options.run / "vnet.safetensors", _about(trainer, hold_out))
     rows = [f"{step},{loss:.5f}" for step, loss in mean_loss(trainer.history)]
-    (options.run / "curve.csv").write_text("\n".join(["step,loss", *rows]) + "\n", encoding="utf-8")
+    with replaced_when_written(options.run / "curve.csv") as (curve,):
+        curve.write_text("\n".join(["step,loss", *rows]) + "\n", encoding="utf-8")
 
 
-def _cases(source: Path, hold_out: list[str]) -> list[Case]:
-    """All cases of a folder or a pack but those held out and others of the same patients."""
-    return without(read_pack(source), hold_out) if source.is_file() else read_cases(source, hold_out)
-
-
-def _about(trainer: Trainer, cases: list[Case], options: argparse.Namespace) -> dict[str, object]:
+def _about(trainer: Trainer, hold_out: list[str]) -> dict[str, object]:
+    """What the weights were made of: all cases they have ever seen, and those they have not."""
     recipe = dataclasses.asdict(trainer.recipe)
     recipe.pop("layout")
-    return {"recipe": recipe, "cases": _names(cases), "held_out": options.hold_out}
+    patients = sorted(set(trainer.seen.values()))
+    return {"recipe": recipe, "cases": _names(trainer.seen), "patients": patients, "held_out": hold_out}
 
 
-def _names(cases: list[Case]) -> list[str]:
+def _names(cases: Iterable[str]) -> list[str]:
     """The cases, each once: patches of a pack are named CASE:NUMBER."""
-    return list(dict.fromkeys(case.name.partition(":")[0] for case in cases))
+    return list(dict.fromkeys(name.partition(":")[0] for name in cases))
 
 
 def _options() -> argparse.Namespace:
@@ -95,14 +99,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--settle-from", type=float, default=Recipe().settle_from, help="share of the steps with normalisation at work"
     )
-    parser.add_argument("--width", type=int, default=COMPACT.width, help="channels of the first stage")
-    parser.add_argument("--refine", type=int, default=COMPACT.refine, help="channels of the last stage, 0 for none")
+    parser.add_argument("--width", type=int, help=f"channels of the first stage, {COMPACT.width} unless given")
+    parser.add_argument(
+        "--refine", type=int, help=f"channels of the last stage, 0 for none, {COMPACT.refine} unless given"
+    )
     parser.add_argument("--full-width", action="store_true", help="the width and kernels of the published network")
     parser.add_argument("--seed", type=int, default=Recipe().seed)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--pause-while", type=Path, help="wait as long as this file exists")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.full_width and (options.width, options.refine) != (None, None):
+        parser.error("--full-width says what --width and --refine would: leave them out")
+    return options
 
 
 if __name__ == "__main__":

@@ -79,13 +79,13 @@ def make_scatter(
 
     ValueError for an unknown name, TypeError for what is no model.
     """
-    if model is None or hasattr(model, "estimate"):
-        return model
-    if not isinstance(model, str):
+    if isinstance(model, str):
+        if model not in SCATTER_MODELS:
+            raise ValueError(f"Unknown scatter model {model!r}: choose {', '.join(SCATTER_MODELS)} or None.")
+        return SCATTER_MODELS[model](volumes, threads, device)
+    if model is not None and not hasattr(model, "estimate"):
         raise TypeError(f"scatter = {model!r:.60}: give {', '.join(map(repr, SCATTER_MODELS))}, a model, or None.")
-    if model not in SCATTER_MODELS:
-        raise ValueError(f"Unknown scatter model {model!r}: choose {', '.join(SCATTER_MODELS)} or None.")
-    return SCATTER_MODELS[model](volumes, threads, device)
+    return model
 
 
 __all__ = ["SCATTER_MODELS", "ScatterModel", "make_scatter"]

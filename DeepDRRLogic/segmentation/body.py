@@ -29,7 +29,7 @@ def clear_surroundings(
     and 6 mm around it, found on a grid of some 3 mm. A part of the table that touches the body is left to the network.
     """
     factors = tuple(max(1, round(_COARSE_MM / mm)) for mm in spacing_mm)
-    k, j, i = (np.minimum(np.arange(n) // f, -(-n // f) - 1) for n, f in zip(labels.shape, factors, strict=True))
+    k, j, i = (np.arange(n) // f for n, f in zip(labels.shape, factors, strict=True))
     sampled = labels[tuple(slice(min(f // 2, n - 1), None, f) for f, n in zip(factors, labels.shape, strict=True))]
     steps = tuple(f * mm for f, mm in zip(factors, spacing_mm, strict=True))
     inside = _body(sampled, (steps[0], steps[1], steps[2]))

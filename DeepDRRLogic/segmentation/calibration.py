@@ -33,5 +33,11 @@ class BoneBias:
 
     @property
     def value(self) -> float:
-        """The number, a multiple of 0.125 from -2 to 2; what leads by more than minus that is bone."""
-        return -float(_EDGES[int(np.mean(self._dice, axis=0).argmax())])
+        """The number, a multiple of 0.125 from -2 to 2, of equals the nearest to 0; ValueError before any CT.
+
+        What leads by more than minus that is bone.
+        """
+        if not self._dice:
+            raise ValueError("No CT to calibrate on: name at least one.")
+        mean = np.mean(self._dice, axis=0)
+        return -float(min(_EDGES[mean >= mean.max() - 1e-9], key=abs))

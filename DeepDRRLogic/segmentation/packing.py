@@ -1,8 +1,9 @@
 """Annotated patches in one small file: enough to train on another machine, where whole CTs are too much to carry.
 
 A pack is a zip of NNNN.npy.xz, uint8 (2, d, h, w): levels of HU, and labels with 4 added where the truth is known; and
-of pack.json, the name, patient and spacing of each. HU are kept in 256 levels: steps of 4 HU from -250 to 450 HU,
-where soft tissue, marrow and contrast medium differ, and coarser ones beyond; finer than the noise of most CTs.
+of pack.json: the name, patient and spacing of each, the HU of the levels, and who was held out. There are 256 levels:
+steps of 4 HU from -250 to 450 HU, where soft tissue, marrow and contrast medium differ, and coarser ones beyond; finer
+than the noise of most CTs.
 """
 
 from __future__ import annotations
@@ -42,12 +43,19 @@ def hu_of(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int16]:
 
 
 def write_pack(
-    cases: Sequence[Case], path: str | os.PathLike[str], *, largest_mib: float = 50.0, size: int = 128, seed: int = 2018
+    cases: Sequence[Case],
+    path: str | os.PathLike[str],
+    *,
+    largest_mib: float = 50.0,
+    size: int = 128,
+    seed: int = 2018,
+    held_out: Sequence[str] = (),
 ) -> int:
     """Write patches of at most `size` voxels along each axis until the next would not fit; returns their number.
 
     They are cut around places that training looks for, away from one another, one of every case before a second of
-    any. The same cases, size and seed give the same patches. Raises ValueError for no cases, and where not one patch
+    any. The same cases, size and seed give the same patches. `held_out` are names that are not among the cases, for
+    whoever trains on the pack to know. Raises ValueError for no cases, and where not one patch
     fits.
     """
     if not cases:
@@ -63,7 +71,8 @@ def write_pack(
                     break
                 archive.writestr(f"{len(about):04d}.npy.xz", content)
                 about.append({"name": case.name, "patient": case.patient, "spacing_mm": case.spacing_mm})
-            archive.writestr("pack.json", json.dumps(about))
+            head = {"levels": _HU_OF_LEVEL.tolist(), "held_out": list(held_out), "patches": about}
+            archive.writestr("pack.json", json.dumps(head))
         if not about:
             raise ValueError(
                 f"Not one patch of {size}³ voxels fits into {largest_mib} MiB: give more, or a smaller size."
@@ -71,13 +80,15 @@ def write_pack(
     return len(about)
 
 
-def read_pack(path: str | os.PathLike[str]) -> list[Case]:
-    """The patches of a pack, each as a case; ValueError for a file that is none."""
+def read_pack(path: str | os.PathLike[str]) -> tuple[list[Case], list[str]]:
+    """The patches of a pack, each as a case, and the names held out from it; ValueError for a file that is none."""
     try:
         with zipfile.ZipFile(path) as archive:
-            about = json.loads(archive.read("pack.json"))
-            return [_case(archive, number, each) for number, each in enumerate(about)]
-    except (OSError, KeyError, zipfile.BadZipFile, lzma.LZMAError) as error:
+            head = json.loads(archive.read("pack.json"))
+            if head["levels"] != _HU_OF_LEVEL.tolist():
+                raise KeyError("levels of another version")
+            return [_case(archive, number, each) for number, each in enumerate(head["patches"])], head["held_out"]
+    except (OSError, KeyError, TypeError, zipfile.BadZipFile, lzma.LZMAError) as error:
         raise ValueError(
             f"{path} is no pack of patches ({error}): write one with Utilities/pack_patches.py."
         ) from error

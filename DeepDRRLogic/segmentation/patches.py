@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,14 +46,26 @@ class Case:
 def read_case(path: Path) -> Case:
     """Read an annotated case, .npz with hu, labels, weight (optional), spacing_mm (i, j, k) and patient.
 
-    Raises ValueError for arrays that do not belong together.
+    Raises ValueError for a file that is damaged or none, HU and labels out of range, and arrays that do not belong
+    together.
     """
-    with np.load(path) as file:
-        hu, labels = file["hu"].astype(np.int16), file["labels"].astype(np.uint8)
-        weight = file["weight"].astype(np.uint8) if "weight" in file else np.ones_like(labels)
-        i, j, k = (float(s) for s in file["spacing_mm"])
-        patient = str(file["patient"])
+    try:
+        with np.load(path) as file:
+            hu, labels = _whole(file["hu"], np.int16), _whole(file["labels"], np.uint8)
+            weight = _whole(file["weight"], np.uint8) if "weight" in file else np.ones_like(labels)
+            i, j, k = (float(s) for s in file["spacing_mm"])
+            patient = str(file["patient"])
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no annotated case ({error}): make it again with annotate.py.") from error
     return make_case(path.stem, patient, hu, labels, weight, (i, j, k))
+
+
+def _whole(values: npt.NDArray[Any], dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
+    """The values in a type of whole numbers; ValueError for what does not fit."""
+    limits = np.iinfo(dtype)
+    if values.size and not (np.isfinite(values).all() and limits.min <= values.min() and values.max() <= limits.max):
+        raise ValueError(f"values from {values.min()} to {values.max()} where {np.dtype(dtype)} belongs")
+    return values.astype(dtype)
 
 
 def read_cases(folder: Path, hold_out: Sequence[str] = ()) -> list[Case]:
@@ -67,8 +82,13 @@ def without(cases: Sequence[Case], hold_out: Sequence[str]) -> list[Case]:
     missing = set(hold_out) - {case.name.partition(":")[0] for case in cases}
     if missing:
         _logger.warning("Held out, but not there: %s.", ", ".join(sorted(missing)))
-    patients = {case.patient for case in cases if case.name.partition(":")[0] in hold_out}
+    patients = patients_of(cases, hold_out)
     return [case for case in cases if case.patient not in patients]
+
+
+def patients_of(cases: Sequence[Case], names: Sequence[str]) -> set[str]:
+    """The patients of the named cases."""
+    return {case.patient for case in cases if case.name.partition(":")[0] in names}
 
 
 def make_case(
@@ -79,11 +99,13 @@ def make_case(
     weight: npt.NDArray[np.uint8],
     spacing_mm: tuple[float, float, float],
 ) -> Case:
-    """A case with its places; ValueError for shapes that differ and labels beyond 2."""
+    """A case with its places; ValueError for shapes that differ, labels beyond 2, and where no truth is known."""
     if not hu.shape == labels.shape == weight.shape:
         raise ValueError(f"{name}: HU {hu.shape}, labels {labels.shape}, weight {weight.shape}: they must agree.")
     if labels.max(initial=0) > BONE:
         raise ValueError(f"{name}: label {labels.max()}; there are 0 air, 1 soft tissue, 2 bone.")
+    if not weight.any():
+        raise ValueError(f"{name}: no voxel of known truth, so there is nothing to learn from it. Leave it out.")
     known, marks = weight > 0, torch.from_numpy(labels)
     kinds = {
         "bone": (labels == BONE) & known,

@@ -43,14 +43,16 @@ def device_of(name: str) -> torch.device:
 
 
 def network_on(weights: str | os.PathLike[str] | VNet | None, device: torch.device) -> ReadyNetwork:
-    """The network itself, or that of a file, or that of the package; the last two read are kept."""
+    """The network itself, or that of a file, or that of the package; the last two read are kept until written anew."""
     if isinstance(weights, VNet):
         return ready(weights, device)
-    return _from_file(None if weights is None else Path(weights), device)
+    path = None if weights is None else Path(weights)
+    written = path.stat().st_mtime_ns if path is not None and path.is_file() else 0
+    return _from_file(path, written, device)
 
 
 @lru_cache(maxsize=2)
-def _from_file(path: Path | None, device: torch.device) -> ReadyNetwork:
+def _from_file(path: Path | None, _written: int, device: torch.device) -> ReadyNetwork:
     return ready(load_weights(path), device)
 
 

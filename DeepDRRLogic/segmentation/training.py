@@ -52,6 +52,13 @@ class Recipe:
     sampling: Sampling = field(default_factory=Sampling)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
+    def __post_init__(self) -> None:
+        multiple = self.layout.multiple
+        if any(side < multiple or side % multiple for side in self.sampling.size):
+            raise ValueError(
+                f"Patches of {self.sampling.size} voxels: this network takes multiples of {multiple} along every axis."
+            )
+
     def patches(self, step: int) -> tuple[int, Sampling]:
         """How many patches a step sees, and how they are sampled."""
         if step >= self.small_until * self.steps:
@@ -87,6 +94,7 @@ class Trainer:
         self.averaged = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.step = 0
         self.history: list[tuple[int, float]] = []
+        self.seen = {case.name: case.patient for case in self.cases}
 
     def run(
         self,
@@ -99,7 +107,8 @@ class Trainer:
     ) -> None:
         """Train up to step `until`, by default to the end, saving a checkpoint now and then and when cancelled."""
         saved = time.monotonic()
-        for _ in range(self.step, min(until or self.recipe.steps, self.recipe.steps)):
+        last = self.recipe.steps if until is None else min(until, self.recipe.steps)
+        for _ in range(self.step, last):
             if cancelled():
                 break
             loss = self.train_step()
@@ -112,7 +121,7 @@ class Trainer:
             self.save(checkpoint)
 
     def train_step(self) -> float:
-        """One step of gradient descent; returns the loss of its patches."""
+        """One step of gradient descent; returns the loss of its patches. FloatingPointError where it has none."""
         recipe = self.recipe
         _set_training(self.network, settled=self.step >= recipe.settle_from * recipe.steps)
         for group in self.optimizer.param_groups:
@@ -122,11 +131,16 @@ class Trainer:
             self.cases, count, (recipe.seed, self.step), sampling, recipe.augmentation, self.device
         )
         self.optimizer.zero_grad(set_to_none=True)
-        with self._precision():
+        with self._precision(sampling.size):
             logits = self.network(features(hu, recipe.layout.input_kind))
         loss = segmentation_loss(logits, labels, weight)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), recipe.largest_gradient)
+        length = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.largest_gradient)
+        if not torch.isfinite(length):
+            raise FloatingPointError(
+                f"Step {self.step + 1}, patches of {sampling.size} voxels, loss {float(loss.detach())}: the gradient "
+                "is not finite. Go on from the last checkpoint in full precision, or with a lower learning rate."
+            )
         self.optimizer.step()
         self._average()
         self.step += 1
@@ -148,16 +162,21 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
             "layout": self.recipe.layout.to_dict(),
+            "seen": self.seen,
         }
         with replaced_when_written(path) as (temporary,):
             torch.save(state, temporary)
 
     def load(self, path: Path) -> None:
-        """Go on where a checkpoint was saved; ValueError for one of another layout.
+        """Go on where a checkpoint was saved; ValueError for one that is damaged or of another layout.
 
-        A network that had no refinement, and gets one, goes on too.
+        A network that had no refinement, and gets one, goes on too. `seen` are all cases that it was ever trained on,
+        with their patients.
         """
-        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:  # torch raises its own, pickle's and the system's errors for what is damaged
+            raise ValueError(f"{path} is no checkpoint ({error}): delete it to begin anew.") from error
         found = Layout.from_dict(state["layout"])
         if found not in (self.recipe.layout, replace(self.recipe.layout, refine=0)):
             raise ValueError(f"{path} is of a network of layout {state['layout']}, not {self.recipe.layout.to_dict()}.")
@@ -168,11 +187,15 @@ class Trainer:
         self.averaged = state["averaged"]
         self.step = int(state["step"])
         self.history = [(int(step), float(loss)) for step, loss in state["history"]]
+        self.seen = state.get("seen", {}) | self.seen
         _logger.info("Going on at step %d of %d.", self.step, self.recipe.steps)
 
     @contextlib.contextmanager
-    def _precision(self) -> Iterator[None]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.half_precision):
+    def _precision(self, size: tuple[int, int, int]) -> Iterator[None]:
+        # On processors, torch 2.13 returns nonsense for the bfloat16 gradient of layers two samples deep.
+        shallow = self.device.type == "cpu" and min(size) <= 2 * self.recipe.layout.multiple
+        half = self.recipe.half_precision and not shallow
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             yield
 
     def _average(self) -> None:

@@ -23,7 +23,8 @@ _STATISTICS = ("running_mean", "running_var")
 def save_weights(network: VNet, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
     """Write NAME.safetensors, float16, and NAME.json with the layout, the checksum and `about` the training.
 
-    Running variances of quiet channels are too small for float16: the statistics stay float32.
+    Running variances of quiet channels are too small for float16: the statistics stay float32. ValueError for another
+    suffix and for weights that are not finite.
     """
     from safetensors.torch import save
 
@@ -35,6 +36,7 @@ def save_weights(network: VNet, path: str | os.PathLike[str], about: Mapping[str
         for name, value in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
+    _require_finite(tensors, "The network")
     content = save(tensors)
     card = {"sha256": hashlib.sha256(content).hexdigest(), "layout": network.layout.to_dict(), **(about or {})}
     with replaced_when_written(target, target.with_suffix(".json")) as (weights, description):
@@ -58,11 +60,15 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> VNet:
     from safetensors.torch import load
 
     content, card = _verified(source)
-    network = VNet(Layout.from_dict(card["layout"]))
+    try:
+        network = VNet(Layout.from_dict(card["layout"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{source.with_suffix('.json')} tells no layout ({error!r}): get both files again.") from error
     try:
         tensors = load(content)
     except SafetensorError as error:
         raise ValueError(f"{source} is no safetensors file: {error}. Get it again.") from error
+    _require_finite(tensors, str(source))
     _fill(network, {name: value.float() for name, value in tensors.items()}, str(source))
     return network.eval()
 
@@ -73,7 +79,10 @@ def _verified(source: Path) -> tuple[bytes, dict[str, Any]]:
     for needed in (source, description):
         if not needed.is_file():
             raise ValueError(f"There is no {needed}: install the package again, or give the path of your own weights.")
-    card: dict[str, Any] = json.loads(description.read_text("utf-8"))
+    try:
+        card: dict[str, Any] = dict(json.loads(description.read_text("utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{description} is damaged ({error}): get it again, with {source.name}.") from error
     content = source.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != card.get("sha256"):
@@ -82,6 +91,12 @@ def _verified(source: Path) -> tuple[bytes, dict[str, Any]]:
             "Install the package again, or copy the weights again."
         )
     return content, card
+
+
+def _require_finite(tensors: Mapping[str, Tensor], name: str) -> None:
+    broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(f"{name} has weights that are not finite numbers, in {', '.join(broken[:3])}: train it again.")
 
 
 def load_published(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> VNet:

@@ -22,7 +22,17 @@ from bodies import AIR_MAX_HU, body_mask
 from bones import BoneRule, find_bones
 from contrast import enhanced
 from edits import edited
-from grids import TRAINING_SPACING_MM, Mask, Scan, box_around, nearest, read_scan, resampled_shape, reshaped
+from grids import (
+    TRAINING_SPACING_MM,
+    Mask,
+    Scan,
+    box_around,
+    nearest,
+    read_labels,
+    read_scan,
+    resampled_shape,
+    reshaped,
+)
 from grids import interpolated as interpolated_on
 from known_bones import bones_from_labels
 from morphology import component_sizes, dilated
@@ -118,12 +128,9 @@ def _run(name: str, case: Mapping[str, Any], folder: Path, output: Path, *, trai
     if "phantom" in case:
         native = Annotated(*phantom_case(case["phantom"]))
     else:
-        known = None
-        if "known" in case:
-            from grids import read_labels
-
-            known = read_labels(folder / case["known"])
-        native = annotate(read_scan(folder / case["file"]), case, known)
+        scan = read_scan(folder / case["file"])
+        known = read_labels(folder / case["known"], scan) if "known" in case else None
+        native = annotate(scan, case, known)
     (output / "native").mkdir(parents=True, exist_ok=True)
     write(native, output / "native" / f"{name}.npz", case["patient"])
     write_sheet(native, output / "sheets" / f"{name}.png")

@@ -94,7 +94,11 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="other weights than those of the package")
     parser.add_argument("--least-ml", type=float, default=0.8)
     options = parser.parse_args()
-    for path in sorted(options.labels.glob("*.npz")):
+    paths = sorted(options.labels.glob("*.npz"))
+    missing = set(options.case or ()) - {path.stem for path in paths}
+    if missing:
+        parser.error(f"{options.labels} has no {', '.join(sorted(missing))}")
+    for path in paths:
         if options.case and path.stem not in options.case:
             continue
         annotated = read(path)

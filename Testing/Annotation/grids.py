@@ -147,12 +147,24 @@ def signed_distances(mask: Mask, sampling_mm: tuple[float, float]) -> FloatVolum
     return distances
 
 
-def read_labels(path: Path) -> npt.NDArray[np.uint8]:
-    """Whole numbers from a file, turned to RAS like `read_scan` turns a CT."""
+def read_labels(path: Path, scan: Scan) -> npt.NDArray[np.uint8]:
+    """Whole numbers from 0 to 255 from a file, turned to RAS like `read_scan` turns a CT.
+
+    ValueError where they do not lie where the scan does.
+    """
     import SimpleITK as sitk
 
     from DeepDRRLogic.volume_io import ras_from_ijk_of
 
     image = sitk.ReadImage(str(path))
-    values = sitk.GetArrayFromImage(image).astype(np.uint8)
-    return np.ascontiguousarray(values[flips_to_ras(ras_from_ijk_of(image))])
+    values, affine = sitk.GetArrayFromImage(image), ras_from_ijk_of(image)
+    if values.min() < 0 or values.max() > 255:
+        raise ValueError(f"{path} has labels from {values.min()} to {values.max()}; give 0 to 255.")
+    turned = np.ascontiguousarray(values[flips_to_ras(affine)].astype(np.uint8))
+    spacing = np.abs(np.diag(affine)[:3])
+    last = affine[:3, :3] @ (np.array(values.shape[::-1]) - 1)
+    origin = np.minimum(affine[:3, 3], affine[:3, 3] + last)
+    there = np.allclose(spacing, scan.spacing_mm, atol=1e-3) and np.allclose(origin, scan.origin_ras, atol=0.1)
+    if turned.shape != scan.hu.shape or not there:
+        raise ValueError(f"{path} lies elsewhere than its CT: {turned.shape} from {origin.round(1).tolist()} mm RAS.")
+    return turned

@@ -16,21 +16,24 @@ Outline = tuple[float, Sequence[Sequence[float]]]
 def outlined(scan: Scan, outlines: Sequence[Outline]) -> Mask:
     """All voxels in the polygons, each of which counts for the slice nearest to it; contours move evenly between them.
 
-    Several polygons in one slice add up. ValueError for one of less than three corners.
+    Several polygons in one slice add up. Those above or below the scan count for what is between them and the others.
+    ValueError for one of less than three corners.
     """
     r, a, s = (axis.ravel() for axis in scan.axes_ras())
     drawn: dict[int, Mask] = {}
     for level, corners in outlines:
         if len(corners) < 3:
             raise ValueError(f"Outline at S {level}: {len(corners)} corners; give at least 3.")
-        k = int(np.abs(s - level).argmin())
+        k = int(np.rint((level - s[0]) / scan.spacing_mm[2]))
         drawn[k] = drawn.get(k, np.zeros((a.size, r.size), np.bool_)) | _inside(r, a, corners)
     mask = np.zeros(scan.hu.shape, np.bool_)
     slices = sorted(drawn)
-    mask[slices] = [drawn[k] for k in slices]
-    distances = signed_distances(mask[slices], scan.sampling_mm[1:])
+    for k in slices:
+        if 0 <= k < len(mask):
+            mask[k] = drawn[k]
+    distances = signed_distances(np.array([drawn[k] for k in slices]), scan.sampling_mm[1:])
     for (below, near), (above, far) in pairwise(zip(slices, distances, strict=True)):
-        for k in range(below + 1, above):
+        for k in range(max(below + 1, 0), min(above, len(mask))):
             share = (k - below) / (above - below)
             mask[k] = (1.0 - share) * near + share * far > 0.0
     return mask

@@ -96,8 +96,8 @@ def method_of(text: str, folds: Mapping[str, str]) -> Method:
 def folds_of(source: Path, cases: Sequence[Path]) -> dict[str, str]:
     """Weights for each patient, trained without it: of a JSON file, or of the runs in a folder that held it out.
 
-    Raises ValueError for a run that trained on another case of a patient it held out, and for a patient that two runs
-    held out.
+    Raises ValueError for a run that trained on another case of a patient it held out, for a patient that two runs
+    held out, and where there are no such weights.
     """
     if source.is_file():
         named = json.loads(source.read_text("utf-8"))
@@ -112,6 +112,8 @@ def folds_of(source: Path, cases: Sequence[Path]) -> dict[str, str]:
             fault = f"trained on {', '.join(sorted(seen))}, held out too" if seen else "holds out whom another run does"
             raise ValueError(f"{card} {fault}: train each fold with cases of its own held out.")
         folds |= dict.fromkeys(held_out, str(card.with_suffix(".safetensors").resolve()))
+    if not folds:
+        raise ValueError(f"{source} has no finished run, RUN/vnet.json, that held any of these patients out.")
     return folds
 
 
@@ -230,6 +232,9 @@ def main() -> None:
     parser.add_argument("--no-xrays", action="store_true")
     arguments = parser.parse_args()
     paths = sorted(arguments.labels.glob("*.npz"))
+    missing = set(arguments.case or ()) - {path.stem for path in paths}
+    if missing or not paths:
+        parser.error(f"{arguments.labels} has no labels of {', '.join(sorted(missing)) or 'any case'}")
     folds = folds_of(arguments.folds, paths) if arguments.folds else {}
     methods = {text: method_of(text, folds) for text in arguments.method}
     results: dict[str, list[Result]] = {name: [] for name in methods}

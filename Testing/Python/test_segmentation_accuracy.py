@@ -187,6 +187,8 @@ def test_the_folds_of_a_folder_of_runs_are_those_they_held_out(tmp_path):
     for name, patient in patients.items():
         np.savez(tmp_path / "truth" / f"{name}.npz", patient=np.array(patient))
     cases = sorted((tmp_path / "truth").glob("*.npz"))
+    with pytest.raises(ValueError, match="runs has no finished run"):
+        folds_of(tmp_path / "runs", cases)
 
     def run(name, held_out, trained_on):
         (tmp_path / "runs" / name).mkdir(parents=True)

@@ -173,6 +173,28 @@ def test_damaged_weights_are_refused_with_their_checksum(tmp_path):
         load_weights(path)
 
 
+def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path):
+    path, network = tmp_path / "own.safetensors", a_network()
+    save_weights(network, path)
+    kept = path.read_bytes()
+    with torch.no_grad():
+        next(network.parameters())[0] = np.nan
+    with pytest.raises(ValueError, match=r"not finite numbers, in .*weight"):
+        save_weights(network, path)
+    assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize(("card", "why"), [("{", "is damaged"), ("[]", "is damaged"), ("{}", "is damaged"), (None, "")])
+def test_a_damaged_card_is_named(tmp_path, card, why):
+    save_weights(a_network(), tmp_path / "own.safetensors")
+    path = tmp_path / "own.json"
+    if card is None:
+        card, why = json.dumps({"sha256": json.loads(path.read_text())["sha256"]}), r"own\.json tells no layout"
+    path.write_text(card)
+    with pytest.raises(ValueError, match=why):
+        load_weights(tmp_path / "own.safetensors")
+
+
 @pytest.mark.parametrize("lost", ["own.safetensors", "own.json"])
 def test_missing_weights_are_named(tmp_path, lost):
     save_weights(a_network(), tmp_path / "own.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from itertools import permutations, product
@@ -14,7 +15,9 @@ torch = pytest.importorskip("torch")
 from DeepDRRLogic.segmentation import SegmentationCancelled, running  # noqa: E402
 from DeepDRRLogic.segmentation.body import clear_surroundings  # noqa: E402
 from DeepDRRLogic.segmentation.inference import segment_by_vnet  # noqa: E402
+from DeepDRRLogic.segmentation.running import network_on  # noqa: E402
 from DeepDRRLogic.segmentation.vnet import Layout, VNet  # noqa: E402
+from DeepDRRLogic.segmentation.weights import load_weights, save_weights  # noqa: E402
 from DeepDRRLogic.volume import CTVolume  # noqa: E402
 
 SMALL = Layout(convolutions_down=(1,), convolutions_up=(1,))
@@ -277,6 +280,19 @@ def the_package_in(monkeypatch):
 
     yield choose
     running._from_file.cache_clear()
+
+
+def test_weights_written_anew_are_read_anew(tmp_path):
+    path, cpu = tmp_path / "own.safetensors", torch.device("cpu")
+    network = load_weights()
+    save_weights(network, path)
+    before = network_on(path, cpu)
+    assert network_on(path, cpu) is before
+    network.add_to_logits(torch.tensor([0.0, 0.0, 9.0]))
+    save_weights(network, path)
+    os.utime(path, (0, 0))  # as slow as a clock may be
+    patch = torch.zeros(16, 16, 16)
+    assert float(network_on(path, cpu)(patch)[2].mean()) > float(before(patch)[2].mean())
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])

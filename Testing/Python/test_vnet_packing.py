@@ -14,7 +14,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from DeepDRRLogic.segmentation.packing import hu_of, levels_of, read_pack, write_pack  # noqa: E402
-from DeepDRRLogic.segmentation.patches import make_case, read_cases, without  # noqa: E402
+from DeepDRRLogic.segmentation.patches import make_case, read_case, read_cases, without  # noqa: E402
+from DeepDRRLogic.segmentation.weights import load_weights  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -56,7 +57,8 @@ def test_levels_are_two_hu_off_where_tissues_differ_and_one_in_fifty_beyond():
 
 def test_patches_are_those_of_their_cases_in_their_labels_and_in_what_is_known(cases, tmp_path):
     count = write_pack(cases, tmp_path / "a.pack", size=24)
-    patches = read_pack(tmp_path / "a.pack")
+    patches, held_out = read_pack(tmp_path / "a.pack")
+    assert held_out == []
     assert len(patches) == count >= 4
     for patch in patches:
         hu, labels, weight = arrays(int(patch.name[5]))
@@ -71,7 +73,7 @@ def test_patches_are_those_of_their_cases_in_their_labels_and_in_what_is_known(c
 
 def test_every_case_is_there_before_any_is_there_twice(cases, tmp_path):
     write_pack(cases, tmp_path / "a.pack", size=24)
-    names = [patch.name.partition(":")[0] for patch in read_pack(tmp_path / "a.pack")]
+    names = [patch.name.partition(":")[0] for patch in read_pack(tmp_path / "a.pack")[0]]
     assert names[:4] == ["case_0", "case_1", "case_0", "case_1"]
 
 
@@ -102,6 +104,24 @@ def test_what_cannot_be_packed_or_read_is_refused(cases, tmp_path):
         read_pack(tmp_path / "b.pack")
 
 
+def test_a_case_that_cannot_be_is_refused_with_its_name(tmp_path):
+    good = dict(zip(("hu", "labels", "weight"), arrays(0), strict=True)) | {"spacing_mm": (1, 1, 1), "patient": "one"}
+    path = tmp_path / "case.npz"
+    for wrong, why in (
+        ({"hu": np.full(good["hu"].shape, np.nan)}, "nan"),
+        ({"hu": good["hu"].astype(np.int32) + 40_000}, "where int16 belongs"),
+        ({"labels": good["labels"].astype(np.int16) + 256}, "where uint8 belongs"),
+        ({"weight": np.zeros_like(good["weight"])}, "case: no voxel of known truth"),
+    ):
+        np.savez(path, **(good | wrong))
+        with pytest.raises(ValueError, match=why):
+            read_case(path)
+    np.savez(path, **good)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"case\.npz is no annotated case"):
+        read_case(path)
+
+
 def test_held_out_patients_are_left_out_with_all_their_cases(caplog):
     one, two = (make_case(f"{n}", "the same", *arrays(n), (0.86, 0.86, 1.0)) for n in range(2))
     third = make_case("third:0003", "another", *arrays(2), (0.86, 0.86, 1.0))
@@ -128,5 +148,10 @@ def test_the_scripts_pack_a_folder_and_train_from_the_pack(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", ["train_vnet.py", *map(str, arguments), "--hold-out", "case_2"])
     script("train_vnet").main()
     card = json.loads((run / "vnet.json").read_text("utf-8"))
-    assert (card["cases"], card["held_out"]) == (["case_0"], ["case_2"])
-    assert (run / "vnet.safetensors").is_file() and (run / "curve.csv").is_file()
+    assert (card["cases"], card["patients"]) == (["case_0"], ["patient 0"])
+    assert card["held_out"] == ["case_1", "case_2"]
+    assert all(np.isfinite(float(row.split(",")[1])) for row in (run / "curve.csv").read_text().split()[1:])
+    load_weights(run / "vnet.safetensors")  # refuses what is not finite
+    monkeypatch.setattr(sys, "argv", ["train_vnet.py", *map(str, arguments), "--hold-out", "case_0"])
+    with pytest.raises(SystemExit, match="trained on patient 0: use a new folder"):
+        script("train_vnet").main()

@@ -80,6 +80,11 @@ def test_a_perfect_answer_costs_nothing_and_a_wrong_one_everything():
     assert float(dice_loss(wrong, voxels(0, 2), voxels(1, 1), 1e-6)) == pytest.approx(2 / 3, abs=1e-4)
 
 
+def test_patches_that_the_network_cannot_take_are_refused_before_the_run():
+    with pytest.raises(ValueError, match=r"\(72, 72, 72\).*multiples of 16"):
+        Recipe(sampling=Sampling(size=(72, 72, 72)))
+
+
 def test_cross_entropy_is_the_mean_over_known_voxels():
     logits = probabilities((math.log(0.5), math.log(0.3), math.log(0.2)), (math.log(0.1), math.log(0.1), math.log(0.8)))
     assert float(cross_entropy(logits, voxels(1, 2), voxels(1, 1))) == pytest.approx(-math.log(0.3 * 0.8) / 2, rel=1e-6)
@@ -109,6 +114,24 @@ def test_bone_density_scales_only_what_bone_has_above_its_border(a_patch):
         assert torch.equal(changed > 170, hu > 170)
     assert 400 < min(densities) < 800
     assert 1200 < max(densities) < 2050
+
+
+def test_a_phase_scales_only_contrast_medium_away_from_bone():
+    labels = torch.full(SHAPE, SOFT, dtype=torch.uint8)
+    labels[:, :, :4] = BONE
+    hu = 60.0 + 40.0 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    hu[:, :, 4:6] = 160.0  # partly bone
+    hu[:, :, 10:20] += 500.0
+    vein = torch.zeros(SHAPE, dtype=torch.bool)
+    vein[:, :, 10:20] = True
+    means = []
+    for seed in range(24):
+        changed = aug.change_phase(hu, labels, Dice((seed,)))
+        means.append(float(changed[vein].mean()))
+        torch.testing.assert_close(changed[:, :, :7], hu[:, :, :7])
+        torch.testing.assert_close(changed[:, :, 23:], hu[:, :, 23:])
+    assert 230 < min(means) < 320
+    assert 850 < max(means) < 1010
 
 
 def no_kidney(shape, dice, level):
@@ -401,6 +424,24 @@ def test_calibration_finds_the_bias_that_was_taken_away(bias):
     assert best.value == pytest.approx(expected, abs=0.13)
 
 
+def test_calibration_of_what_is_right_adds_nothing_and_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="No CT to calibrate on"):
+        print(BoneBias().value)
+    best = BoneBias()
+    bone = np.arange(40) < 20
+    best.add(np.where(bone, [[0.0], [0.0], [1.0]], [[0.0], [1.0], [0.0]]).astype(np.float16), bone)
+    assert best.value == 0.0
+
+
+def test_a_gradient_that_is_not_finite_stops_the_training_and_leaves_the_weights(a_case):
+    trainer = Trainer([a_case], dataclasses.replace(RECIPE, half_precision=False))
+    before = {name: value.clone() for name, value in trainer.network.named_parameters()}
+    next(trainer.network.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(FloatingPointError, match=r"Step 1, patches of \(24, 24, 24\)"):
+        trainer.train_step()
+    assert all(torch.equal(value, before[name]) for name, value in trainer.network.named_parameters())
+
+
 def test_calibration_is_for_the_best_mean_dice_of_bone_over_cts():
     leads = np.array([-1.9, -1.2, -0.6, -0.1, 0.3, 1.0, 1.9])
     bones = [np.array(which, bool) for which in ([0, 0, 1, 1, 1, 1, 1], [0, 0, 0, 1, 0, 1, 1])]
@@ -447,6 +488,6 @@ def test_a_network_goes_on_with_a_refinement_that_it_did_not_have(a_case, a_patc
 
 def test_a_checkpoint_of_another_layout_is_refused(a_case, tmp_path):
     Trainer([a_case], RECIPE).save(tmp_path / "checkpoint.pt")
-    other = Trainer([a_case], dataclasses.replace(RECIPE, layout=Layout(width=32)))
+    other = Trainer([a_case], dataclasses.replace(RECIPE, layout=dataclasses.replace(LAYOUT, width=32)))
     with pytest.raises(ValueError, match="is of a network of layout"):
         other.load(tmp_path / "checkpoint.pt")

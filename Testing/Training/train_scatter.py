@@ -122,7 +122,7 @@ def loss_of(found: torch.Tensor, base: torch.Tensor, truth: torch.Tensor, error:
         weight = torch.where((t > 1e-5) & (relative < NOISIEST**2), 1.0 / (relative + CLOSE_ENOUGH**2), 0.0)
         gap = torch.log(f.clamp_min(1e-6)) - torch.log(t.clamp_min(1e-6))
         losses = functional.huber_loss(gap, torch.zeros(()).expand_as(gap), reduction="none", delta=0.3)
-        by_kind = (losses * weight).sum(dim=(0, 2, 3)) / weight.sum(dim=(0, 2, 3))
+        by_kind = (losses * weight).sum(dim=(0, 2, 3)) / weight.sum(dim=(0, 2, 3)).clamp_min(1e-9)
         total = total + (by_kind * torch.tensor(KIND_WEIGHTS)).sum()
     return total
 
