@@ -21,6 +21,8 @@ from DeepDRRLogic.spectrum import spectrum_presets
 VOXEL_MM = 4.0
 HELD_OUT = ("chest_contrast_bones_ct", "abdomen_pelvis_ct", "chest_512x512x275_ct", "phantom:0")
 WHOLE = ("chest_a_ct", "abdomen_pelvis_b_ct", "head_arms_chest_ct", "head_ct", "neck_chest_ct")
+HIPS, LIMBS = "001 011 014 015 020 021 026 029 046 048 050", "008 010 018 019 025 042"
+CROPS = (*(f"hip_{n}_ct" for n in HIPS.split()), *(f"limb_{n}_ct" for n in LIMBS.split()))
 PHANTOMS = tuple(f"phantom:{seed}" for seed in range(1, 9))
 TISSUES = ("air", "soft_tissue", "bone")
 METALS = ("titanium", "stainless_steel", "cobalt_chrome")
@@ -41,7 +43,7 @@ class Scene:
 
 
 def training_scene(number: int, folder: Path) -> Scene:
-    """Scene of the training set; `folder` holds the CTs of WHOLE and of any number of crops (hip_*, limb_*).
+    """Scene of the training set; `folder` holds the CTs of WHOLE and CROPS.
 
     From HARD_FROM on, bodies are larger and views nearer to their edges: next to nothing gets through them, or little
     of them is in the beam.
@@ -51,8 +53,7 @@ def training_scene(number: int, folder: Path) -> Scene:
         kinds = (WHOLE, PHANTOMS, ("block",))
         kind = kinds[int(rng.choice(3, p=(0.6, 0.28, 0.12)))]
         return _scene(str(rng.choice(kind)), folder, rng, sizes=(1.0, 1.35), aside=1.25)
-    crops = tuple(sorted(p.name.removesuffix(".nii.gz") for p in folder.glob("[hl]i[pm]*_ct.nii.gz")))
-    kinds = (WHOLE, crops or WHOLE, PHANTOMS, ("block",))
+    kinds = (WHOLE, CROPS, PHANTOMS, ("block",))
     kind = kinds[int(rng.choice(4, p=(0.42, 0.2, 0.26, 0.12)))]
     return _scene(str(rng.choice(kind)), folder, rng)
 
@@ -95,7 +96,8 @@ def _patient(name: str, folder: Path) -> MaterialVolume:
     if name.startswith("phantom:"):
         body = phantom(int(name.partition(":")[2]), VOXEL_MM)
         return MaterialVolume.from_ct(body.ct, body.labels)
-    path = next(p for p in (folder / f"{name}.nii.gz", folder.parent / f"{name}.nii.gz") if p.exists())
+    path = folder / f"{name}.nii.gz"
+    path = path if path.exists() else folder.parent / path.name
     ct = CTVolume.read(path)
     return coarsened(MaterialVolume.from_ct(ct, segment_by_thresholds(ct)), VOXEL_MM)
 
