@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch")
 
 from DeepDRRLogic.segmentation.packing import hu_of, levels_of, read_pack, write_pack  # noqa: E402
 from DeepDRRLogic.segmentation.patches import make_case, read_case, read_cases, without  # noqa: E402
-from DeepDRRLogic.segmentation.weights import load_weights  # noqa: E402
+from DeepDRRLogic.segmentation.vnet import Layout, VNet  # noqa: E402
+from DeepDRRLogic.segmentation.weights import load_weights, save_weights  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -155,3 +156,31 @@ def test_the_scripts_pack_a_folder_and_train_from_the_pack(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "argv", ["train_vnet.py", *map(str, arguments), "--hold-out", "case_0"])
     with pytest.raises(SystemExit, match="trained on patient 0: use a new folder"):
         script("train_vnet").main()
+
+
+def test_two_moments_of_a_training_are_averaged_without_their_calibration(tmp_path, monkeypatch):
+    layout = Layout(convolutions_down=(1, 1), convolutions_up=(1, 1))
+    patch, logits = torch.zeros(1, 2, 8, 8, 8), {}
+    for n, name in enumerate(("before", "after")):
+        torch.manual_seed(0)
+        network = VNet(layout).eval()
+        network.add_to_logits(torch.tensor([0.0, float(n), 0.0]))
+        logits[name] = network(patch)
+        network.add_to_logits(torch.tensor([0.0, 0.0, 0.5 * n]))
+        about = {"cases": [f"case_{n}"], "patients": [f"patient {n}"], "bone_bias": 0.5 * n, "seed": n}
+        save_weights(network, tmp_path / f"{name}.safetensors", about)
+    paths = [tmp_path / f"{name}.safetensors" for name in ("before", "after", "mean")]
+    monkeypatch.setattr(sys, "argv", ["average_vnet.py", *map(str, paths), "--share", "0.75"])
+    script("average_vnet").main()
+    expected = torch.lerp(logits["before"], logits["after"], 0.75)
+    torch.testing.assert_close(load_weights(paths[2])(patch), expected, rtol=1e-2, atol=1e-2)
+    card = json.loads(paths[2].with_suffix(".json").read_text("utf-8"))
+    assert (card["cases"], card["patients"], card["seed"]) == (["case_0", "case_1"], ["patient 0", "patient 1"], 1)
+    assert card["averaged"]["share"] == 0.75 and "bone_bias" not in card
+    for bias in (0.25, 0.75):  # the second takes the place of the first
+        arguments = [paths[2], paths[2], "--bias", bias]
+        monkeypatch.setattr(sys, "argv", ["calibrate_vnet.py", *map(str, arguments)])
+        script("calibrate_vnet").main()
+    added = load_weights(paths[2])(patch) - expected
+    torch.testing.assert_close(added.mean((0, 2, 3, 4)), torch.tensor([0.0, 0.0, 0.75]), rtol=0, atol=0.02)
+    assert json.loads(paths[2].with_suffix(".json").read_text("utf-8"))["bone_bias"] == 0.75
