@@ -20,7 +20,8 @@ def available_memory_bytes() -> int | None:
     if meminfo.exists():
         for line in meminfo.read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+                free = int(line.split()[1]) * 1024
+                return min(free, _room_in_container() or free)
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         # macOS has no cheap figure for free memory: all of it is an upper bound that still catches what is
         # hopeless.
@@ -46,6 +47,19 @@ def require_memory(shape: tuple[int, int, int], bytes_per_voxel: int, what: str)
         f"{available / _GB:.1f} GB are free. Downsampled by {factor} to {size_text(coarse)} it needs "
         f"{coarse_bytes / _GB:.1f} GB: resample or crop it first, for instance with 3D Slicer's Crop Volume."
     )
+
+
+def _room_in_container(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What the limit of a container leaves, which /proc/meminfo does not know; None where there is none."""
+    try:
+        limit = int((cgroup / "memory.max").read_text(encoding="ascii"))
+        used = int((cgroup / "memory.current").read_text(encoding="ascii"))
+        lines = (cgroup / "memory.stat").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):  # no such files, or no limit: the word "max"
+        return None
+    # Pages of files that were read count as used, and are given up when memory is short.
+    files = sum(int(value) for name, value in map(str.split, lines) if name in ("active_file", "inactive_file"))
+    return max(limit - used + files, 1)
 
 
 def _available_on_windows() -> int | None:

@@ -286,6 +286,16 @@ def test_this_machine_says_how_much_memory_it_has():
     assert memory.available_memory_bytes() > 1e8
 
 
+def test_the_limit_of_a_container_counts_and_files_in_memory_do_not(tmp_path):
+    assert memory._room_in_container(tmp_path) is None
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 200\nactive_file 100\nslab 5\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._room_in_container(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory._room_in_container(tmp_path) == 600
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
