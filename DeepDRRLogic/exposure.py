@@ -86,22 +86,24 @@ def expose(
     for m, one in enumerate(materials):
         minus_mu[:, m] = -one.mass_attenuation_cm2_g(energies)
 
-    flat = densities.reshape(len(materials), height * width)
-    sums = np.empty((len(rows), height * width), dtype=np.float32)
+    pixels = height * width
+    flat = densities.reshape(len(materials), pixels)
+    sums = np.empty((len(rows), pixels), dtype=np.float32)
     widest = max(len(materials), len(rows), 1)
     chunk = min(max(_SINGLE_THREADED_PRODUCT // (energies.size * widest), 128), 1024)
 
+    # Chunks lie where they lie for any number of threads: the last digit of a product may depend on its neighbours.
     def work(start: int, stop: int) -> None:
         buffer = np.empty(energies.size * chunk, dtype=np.float32)
-        for first in range(start, stop, chunk):
-            last = min(first + chunk, stop)
+        for first in range(start * chunk, min(stop * chunk, pixels), chunk):
+            last = min(first + chunk, pixels)
             transmission = buffer[: energies.size * (last - first)].reshape(energies.size, last - first)
             np.matmul(minus_mu, flat[:, first:last], out=transmission)
             np.maximum(transmission, DEEPEST_EXPONENT, out=transmission)
             np.exp(transmission, out=transmission)
             np.matmul(rows, transmission, out=sums[:, first:last])
 
-    in_slabs(work, height * width, thread_count(threads))
+    in_slabs(work, -(-pixels // chunk), thread_count(threads))
     pictures = sums.reshape(len(rows), height, width)
     photons, signal, square = (pictures[row_of[i * n_channels : (i + 1) * n_channels]] for i in range(3))
     return Exposure(signal, photons, square, pictures[row_of[-1]])

@@ -19,8 +19,10 @@ BLOCK = 16
 """Slices transposed at a time where rays run along the rows of the volume: half a cache line of voxels."""
 
 # Loops over slices counted from zero are the ones that become vector instructions: elsewhere numba has to allow for
-# negative indices.
-vectorized = compiled(fastmath={"contract", "reassoc", "nsz"})
+# negative indices. Where a product may be fused with a sum in two ways, a vector and what is left over after the last
+# one are fused differently on some processors, and a picture would depend on the number of threads: there nothing is.
+vectorized = compiled(fastmath={"nsz"})
+fused = compiled(fastmath={"contract", "nsz"})
 
 
 @vectorized
@@ -48,7 +50,7 @@ def _interpolate(picked, low, high, label, line):
         )
 
 
-@vectorized
+@fused
 def _accumulate(line, below, above, low, high):
     for x in range(line.size):
         line[x] += low * below[x] + high * above[x]
