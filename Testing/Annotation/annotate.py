@@ -34,15 +34,18 @@ from grids import (
     reshaped,
 )
 from grids import interpolated as interpolated_on
+from implants import implanted
 from known_bones import bones_from_labels
 from morphology import component_sizes, dilated
 from phantoms import phantom_case
+from rescans import Rescan
 from sheets import write_sheet
 
 from DeepDRRLogic.files import replaced_when_written
 
 CASES = Path(__file__).with_name("cases.json")
 METAL_MIN_HU = 2600
+IMPLANT_MARGIN_MM = 25.0
 AIR, SOFT, BONE = 0, 1, 2
 
 
@@ -80,7 +83,18 @@ def annotate(scan: Scan, case: Mapping[str, Any], known: npt.NDArray[np.uint8] |
     labels[edited(scan, edits, "soft")] = SOFT
     if "contrast" in case:
         scan = replace(scan, hu=enhanced(scan, labels, **case["contrast"]))
-    return Annotated(scan, labels, (~unknown).astype(np.uint8), metal, body)
+    done = Annotated(scan, labels, (~unknown).astype(np.uint8), metal, body)
+    return _with_implants(done, case) if "implants" in case else done
+
+
+def _with_implants(plain: Annotated, case: Mapping[str, Any]) -> Annotated:
+    """The slices that show the implants of a case, and those near them."""
+    made = implanted(plain.scan, plain.labels, case["implants"], Rescan(**case.get("rescan", {})))
+    slices, *_ = box_around(made.metal, (int(np.ceil(IMPLANT_MARGIN_MM / plain.scan.spacing_mm[2])), 0, 0))
+    _, height, width = made.labels.shape
+    box = slices, slice(0, height), slice(0, width)
+    weight, metal, body = (values[box] for values in (plain.weight, plain.metal | made.metal, plain.body | made.metal))
+    return Annotated(made.scan.cut(box), made.labels[box], weight, metal, body)
 
 
 def for_training(native: Annotated) -> Annotated:
@@ -94,6 +108,12 @@ def for_training(native: Annotated) -> Annotated:
     metal = nearest(native.metal.view(np.uint8), scan, spacing).view(np.bool_)
     assert labels.shape == resampled_shape(scan, spacing)
     return Annotated(fine, labels, weight, metal, body)
+
+
+def read_cases() -> dict[str, dict[str, Any]]:
+    """The cases by name; one that is "of" another has all of that, and what it says itself."""
+    cases: dict[str, dict[str, Any]] = json.loads(CASES.read_text("utf-8"))["cases"]
+    return {name: cases[case["of"]] | case if "of" in case else case for name, case in cases.items()}
 
 
 def write(annotated: Annotated, path: Path, patient: str) -> None:
@@ -147,7 +167,7 @@ def main() -> None:
     parser.add_argument("--case", nargs="*", help="only these")
     parser.add_argument("--native-only", action="store_true", help="look first, resample later")
     arguments = parser.parse_args()
-    cases = json.loads(CASES.read_text("utf-8"))["cases"]
+    cases = read_cases()
     for name in arguments.case or cases:
         _run(name, cases[name], arguments.ct_folder, arguments.output, training=not arguments.native_only)
 

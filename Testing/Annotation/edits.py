@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from grids import FloatVolume, Mask, Scan
+from grids import Mask, Scan, slices_between, squared_distance
 from outlines import outlined
 
 ACTIONS = ("not_bone", "bone", "air", "soft", "unknown", "outside")
@@ -41,19 +41,19 @@ def _shape(scan: Scan, edit: Mapping[str, Any]) -> tuple[tuple[slice, slice, sli
         return (slice(None), slice(None), slice(None)), outlined(scan, edit["outlines"])
     if "box" in edit:
         low, high = np.sort(np.array(edit["box"], float), axis=0)
-        box = _slices(scan, low, high)
+        box = slices_between(scan, low, high)
         return box, np.ones([axis.stop - axis.start for axis in box], np.bool_)
     points = np.array(edit["path"], float).reshape(-1, 3)
     radius = float(edit["radius_mm"])
     low, high = points.min(axis=0) - radius, points.max(axis=0) + radius
     if "slab" in edit:
         low[2], high[2] = max(low[2], min(edit["slab"])), min(high[2], max(edit["slab"]))
-    box = _slices(scan, low, high)
+    box = slices_between(scan, low, high)
     r, a, s = scan.axes_ras()
     axes = r[:, :, box[2]], a[:, box[1]], s[box[0]]
     inside = np.zeros([axis.stop - axis.start for axis in box], np.bool_)
     for start, stop in zip(points, points[1:] if len(points) > 1 else points, strict=False):
-        inside |= _squared_distance(axes, start, stop) <= radius * radius
+        inside |= squared_distance(axes, start, stop)[0] <= radius * radius
     return box, inside
 
 
@@ -63,7 +63,7 @@ def _discs(scan: Scan, discs: Iterable[Sequence[Any]], radius: float) -> Mask:
     for center, normal, below, above in discs:
         middle, up = np.array(center, float), np.array(normal, float) / np.linalg.norm(normal)
         reach = np.hypot(radius, max(abs(below), abs(above)))
-        box = _slices(scan, middle - reach, middle + reach)
+        box = slices_between(scan, middle - reach, middle + reach)
         r, a, s = scan.axes_ras()
         axes = r[:, :, box[2]], a[:, box[1]], s[box[0]]
         apart = [axis - np.float32(origin) for axis, origin in zip(axes, middle, strict=True)]
@@ -71,22 +71,3 @@ def _discs(scan: Scan, discs: Iterable[Sequence[Any]], radius: float) -> Mask:
         aside2 = sum(x * x for x in apart) - along * along
         mask[box] |= (along >= below) & (along <= above) & (aside2 <= radius * radius)
     return mask
-
-
-def _slices(scan: Scan, low: np.ndarray, high: np.ndarray) -> tuple[slice, slice, slice]:
-    """The voxels with centres between two corners in RAS."""
-    size, step = np.array(scan.hu.shape[::-1]), np.array(scan.spacing_mm)
-    first = np.clip(np.ceil((low - scan.origin_ras) / step), 0, size).astype(int)
-    last = np.clip(np.floor((high - scan.origin_ras) / step) + 1, first, size).astype(int)
-    i, j, k = (slice(int(n), int(m)) for n, m in zip(first, last, strict=True))
-    return k, j, i
-
-
-def _squared_distance(axes: tuple[FloatVolume, ...], start: np.ndarray, stop: np.ndarray) -> FloatVolume:
-    """Squared distance of every voxel to a line from `start` to `stop`."""
-    way = stop - start
-    length2 = float(way @ way)
-    apart = [axis - np.float32(origin) for axis, origin in zip(axes, start, strict=True)]
-    along = sum(x * np.float32(w) for x, w in zip(apart, way, strict=True)) / max(length2, 1e-6)
-    along = np.clip(along, 0.0, 1.0)
-    return sum((x - along * np.float32(w)) ** 2 for x, w in zip(apart, way, strict=True))

@@ -92,6 +92,30 @@ def box_around(mask: Mask, margin: tuple[int, int, int]) -> tuple[slice, slice, 
     return k, j, i
 
 
+def slices_between(
+    scan: Scan, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]
+) -> tuple[slice, slice, slice]:
+    """The voxels with centres between two corners in RAS."""
+    size, step = np.array(scan.hu.shape[::-1]), np.array(scan.spacing_mm)
+    first = np.clip(np.ceil((low - scan.origin_ras) / step), 0, size).astype(int)
+    last = np.clip(np.floor((high - scan.origin_ras) / step) + 1, first, size).astype(int)
+    i, j, k = (slice(int(n), int(m)) for n, m in zip(first, last, strict=True))
+    return k, j, i
+
+
+def squared_distance(
+    axes: tuple[FloatVolume, ...], start: npt.NDArray[np.float64], stop: npt.NDArray[np.float64]
+) -> tuple[FloatVolume, FloatVolume]:
+    """Squared distance in mm² of every voxel to a line from `start` to `stop`, and how far along it, 0 to 1."""
+    way = stop - start
+    length2 = float(way @ way)
+    apart = [axis - np.float32(origin) for axis, origin in zip(axes, start, strict=True)]
+    along = sum(x * np.float32(w) for x, w in zip(apart, way, strict=True)) / np.float32(max(length2, 1e-6))
+    along = np.clip(along, 0.0, 1.0)
+    squared = sum((x - along * np.float32(w)) ** 2 for x, w in zip(apart, way, strict=True))
+    return squared, along
+
+
 def resampled_shape(scan: Scan, spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:
     """Voxels [k, j, i] of another spacing between the first and the last voxel centre."""
     i, j, k = (

@@ -68,9 +68,10 @@ class Case:
     def read(cls, path: Path) -> Case:
         with np.load(path) as data:
             hu, labels, weight = data["hu"], data["labels"], data["weight"]
+            metal = data.get("metal")
             ct = CTVolume(hu, data["ras_from_ijk"], path.stem)
             patient = str(data["patient"])
-        return cls(path.stem, patient, ct, reference(hu, labels, weight, ct.spacing_mm[::-1]))
+        return cls(path.stem, patient, ct, reference(hu, labels, weight, ct.spacing_mm[::-1], metal))
 
 
 def method_of(text: str, folds: Mapping[str, str]) -> Method:
@@ -166,7 +167,7 @@ def _xrays(case: Case, labels: Labels) -> dict[str, tuple[npt.NDArray[np.float32
 def table(results: Mapping[str, list[Result]]) -> str:
     """Markdown: all cases together by method, groups of cases, then every case."""
     columns = "method|cases|body %|bone %|Dice bone|Dice air|Dice air, room too|contrast as bone %|inner bone missed %"
-    columns += "|X-ray PA %|X-ray lateral %"
+    columns += "|metal missed %|X-ray PA %|X-ray lateral %"
     head = f"| {columns.replace('|', ' | ')} |\n{'|---' * (columns.count('|') + 1)}|\n"
     groups = {
         "All cases": lambda r: True,
@@ -202,6 +203,7 @@ def _row(name: str, of: list[Result]) -> str:
         _spread([c.air_dice for c in each], 4),
         f"{100 * total.contrast_error:.2f}",
         f"{100 * total.inner_error:.2f}",
+        f"{100 * total.metal_error:.2f}" if total.metal else "–",
         *(_spread([100 * r.intensity_errors[view] for r in of if view in r.intensity_errors]) for view in VIEWS),
     ]
     return "| " + " | ".join(cells) + " |"

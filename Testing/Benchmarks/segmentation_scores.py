@@ -26,7 +26,8 @@ class Reference:
 
     `body`: labelled tissue and all it encloses in an axial slice, weight not 0. `contrast`: soft tissue at or above
     CONTRAST_MIN_HU further than BRIM_MM from bone, so that blurred cortex is none. `inner`: bone
-    further than BRIM_MM from anything else, which is spongy bone and marrow but for the thickest cortex.
+    further than BRIM_MM from anything else, which is spongy bone and marrow but for the thickest cortex. `metal`: that
+    of implants and fillings, labelled bone.
     """
 
     hu: npt.NDArray[np.int16]
@@ -35,11 +36,12 @@ class Reference:
     body: Mask
     contrast: Mask
     inner: Mask
+    metal: Mask
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Voxels of one or several cases, which add up: `confusion` [truth, found] in the body, and the two hard regions.
+    """Voxels of one or several cases, which add up: `confusion` [truth, found] in the body, and the hard regions.
 
     `air_volume` are the voxels of air in the whole volume: of the truth, found, and both.
     """
@@ -50,6 +52,8 @@ class Counts:
     contrast_as_bone: int
     inner: int
     inner_missed: int
+    metal: int = 0
+    metal_missed: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         confusion = np.array(self.confusion) + np.array(other.confusion)
@@ -60,6 +64,8 @@ class Counts:
             self.contrast_as_bone + other.contrast_as_bone,
             self.inner + other.inner,
             self.inner_missed + other.inner_missed,
+            self.metal + other.metal,
+            self.metal_missed + other.metal_missed,
         )
 
     @property
@@ -96,8 +102,15 @@ class Counts:
         """Share of inner bone, spongy bone and marrow, not called bone; NaN where there is none."""
         return _share(self.inner_missed, self.inner)
 
+    @property
+    def metal_error(self) -> float:
+        """Share of metal not called bone; NaN where there is none."""
+        return _share(self.metal_missed, self.metal)
 
-def reference(hu: npt.NDArray[np.int16], labels: Labels, weight: Labels, sampling_mm: Sampling) -> Reference:
+
+def reference(
+    hu: npt.NDArray[np.int16], labels: Labels, weight: Labels, sampling_mm: Sampling, metal: Mask | None = None
+) -> Reference:
     """The reference with its regions; `sampling_mm` is the spacing along k, j, i."""
     known = weight > 0
     tissue = labels != AIR
@@ -114,7 +127,8 @@ def reference(hu: npt.NDArray[np.int16], labels: Labels, weight: Labels, samplin
     if inner.any():
         box = _box_around(inner, BRIM_MM, sampling_mm)
         inner[box] &= _further_than(bone[box], BRIM_MM, sampling_mm)
-    return Reference(hu, labels, known, body & known, contrast, inner)
+    hard = np.zeros_like(bone) if metal is None else bone & metal & known
+    return Reference(hu, labels, known, body & known, contrast, inner, hard)
 
 
 def compare(found: Labels, truth: Reference) -> Counts:
@@ -137,6 +151,8 @@ def compare(found: Labels, truth: Reference) -> Counts:
         int((found[truth.contrast] == BONE).sum()),
         int(truth.inner.sum()),
         int((found[truth.inner] != BONE).sum()),
+        int(truth.metal.sum()),
+        int((found[truth.metal] != BONE).sum()),
     )
 
 

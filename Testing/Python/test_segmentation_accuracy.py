@@ -51,6 +51,18 @@ def test_rates_are_those_counted_by_hand():
     assert counts.dice(0) == 1.0
 
 
+def test_metal_that_is_missed_is_counted_where_it_is_known():
+    hu, labels = leg()
+    weight, metal = np.ones_like(labels), np.zeros(labels.shape, np.bool_)
+    metal[5:10, 10:20, 10:20] = True
+    weight[5, 10:20, 10:20] = 0
+    truth = reference(hu, labels, weight, SAMPLING_MM, metal)
+    found = labels.copy()
+    found[8:10, 10:20, 10:20] = 1
+    assert compare(found, truth).metal_error == pytest.approx(2 / 4)
+    assert math.isnan(compare(labels, reference_of()).metal_error)
+
+
 def test_gas_inside_counts_as_body_and_the_room_does_not():
     truth = reference_of()
     assert truth.body.sum() == 20 * 30 * 50
