@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +14,14 @@ def replaced_when_written(*targets: str | os.PathLike[str]) -> Iterator[tuple[Pa
     """Give one temporary path per target; on success they take the targets' names, on failure they vanish.
 
     The temporary file lies in the target's folder, because only a move inside one file system is atomic, and ends in
-    the target's whole name, because writers choose their format by its suffixes. Nothing is moved before the whole
-    block has succeeded, so an image and its sidecar never disagree. Raises ValueError for a missing folder or a target
-    that is a folder.
+    the target's suffixes in lower case, by which writers choose their format. Its name is drawn by lot, so that
+    threads and machines that share a disk do not meet. Nothing is moved before the whole block has succeeded, so an
+    image and its sidecar never disagree. Raises ValueError for a missing folder or a target that is a folder.
     """
     finals = tuple(Path(target) for target in targets)
     for final in finals:
         require_writable_place(final)
-    temporaries = tuple(final.with_name(f".{os.getpid()}.part.{final.name}") for final in finals)
+    temporaries = tuple(final.with_name(_temporary_name(final)) for final in finals)
     try:
         yield temporaries
         for temporary, final in zip(temporaries, finals, strict=True):
@@ -28,6 +29,10 @@ def replaced_when_written(*targets: str | os.PathLike[str]) -> Iterator[tuple[Pa
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
+
+
+def _temporary_name(final: Path) -> str:
+    return f".{secrets.token_hex(8)}.part{''.join(final.suffixes[-2:]).lower()}"
 
 
 def require_writable_place(path: Path) -> None:

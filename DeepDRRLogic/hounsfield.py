@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,14 @@ def require_finite(values: Values) -> None:
     if values.dtype.kind != "f" or np.isfinite([values.min(), values.max()]).all():
         return
     wrong = ~np.isfinite(values)
-    k, j, i = np.unravel_index(int(wrong.argmax()), values.shape)
-    raise ValueError(
-        f"{np.count_nonzero(wrong)} of {values.size} voxels are NaN or infinite, the first at (i, j, k) = "
+    raise not_finite(int(np.count_nonzero(wrong)), int(wrong.argmax()), values.shape)
+
+
+def not_finite(count: int, first: int, shape: tuple[int, ...]) -> ValueError:
+    """The error for so many voxels of NaN or infinity, `first` counting voxels of a volume [k, j, i] in C order."""
+    k, j, i = np.unravel_index(first, shape)
+    return ValueError(
+        f"{count} of {math.prod(shape)} voxels are NaN or infinite, the first at (i, j, k) = "
         f"({i}, {j}, {k}). Replace them, for instance with -1000 HU, before use."
     )
 

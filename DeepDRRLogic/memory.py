@@ -29,7 +29,10 @@ def available_memory_bytes() -> int | None:
     return None
 
 
-def require_memory(shape: tuple[int, int, int], bytes_per_voxel: int, what: str) -> None:
+_CROP = "resample or crop it first, for instance with 3D Slicer's Crop Volume"
+
+
+def require_memory(shape: tuple[int, int, int], bytes_per_voxel: int, what: str, remedy: str = _CROP) -> None:
     """Raise ValueError if a volume of `shape` [k, j, i] does not fit, naming the downsampling that does."""
     available = available_memory_bytes()
     needed = shape[0] * shape[1] * shape[2] * bytes_per_voxel
@@ -43,9 +46,9 @@ def require_memory(shape: tuple[int, int, int], bytes_per_voxel: int, what: str)
             break
         factor += 1
     raise ValueError(
-        f"{what} has {size_text(shape)} voxels and needs {needed / _GB:.1f} GB to read; "
+        f"{what} has {size_text(shape)} voxels and needs {needed / _GB:.1f} GB; "
         f"{available / _GB:.1f} GB are free. Downsampled by {factor} to {size_text(coarse)} it needs "
-        f"{coarse_bytes / _GB:.1f} GB: resample or crop it first, for instance with 3D Slicer's Crop Volume."
+        f"{coarse_bytes / _GB:.1f} GB: {remedy}."
     )
 
 

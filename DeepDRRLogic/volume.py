@@ -85,10 +85,10 @@ class CTVolume(OnGrid):
         """Read NRRD, NIfTI, MetaImage, a DICOM folder or one DICOM file, whose series is then read with it.
 
         `series` chooses among several in a folder by UID, number or description. `hu_offset` as in
-        `from_array`; for DICOM it is asked for only where the rescale intercept is missing. `correct_tilt`
-        resamples DICOM slices of a tilted gantry to a rectangular grid instead of refusing them. Raises
-        ValueError for whatever is not one CT volume in Hounsfield units, with what was found and what to do,
-        and before memory is filled.
+        `from_array`; for DICOM it is asked for only where slices lack their rescale, and then meant for those
+        alone. `correct_tilt` resamples DICOM slices of a tilted gantry to a rectangular grid instead of refusing
+        them. Raises ValueError for whatever is not one CT volume in Hounsfield units, with what was found and
+        what to do, and before memory is filled.
         """
         from .volume_io import read_ct
 

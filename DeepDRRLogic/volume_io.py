@@ -13,7 +13,8 @@ import numpy.typing as npt
 from .affine import FloatArray, apply, check_affine
 from .files import replaced_when_written
 from .memory import require_memory
-from .nifti import read_header
+from .nifti import NiftiHeader, read_header, require_finite_voxels
+from .volume_headers import notes_on_metaimage, notes_on_nrrd
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-READABLE_SUFFIXES = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
+# By suffix in any case; ITK itself knows some of them in lower case only.
+_IMAGE_IO = {
+    ".nrrd": "NrrdImageIO",
+    ".nhdr": "NrrdImageIO",
+    ".nii": "NiftiImageIO",
+    ".nii.gz": "NiftiImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+}
+READABLE_SUFFIXES = tuple(_IMAGE_IO)
 WRITABLE_SUFFIXES = (".nrrd", ".nii", ".nii.gz", ".mha")
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -43,9 +53,9 @@ def read_ct(path: str | os.PathLike[str], series: str | None, hu_offset: float |
     if suffix is None:
         from .dicom import read_dicom
 
-        stored, ras_from_ijk, name, notes = read_dicom(
-            place, series, rescaled=hu_offset is None, correct_tilt=correct_tilt
-        )
+        stored, ras_from_ijk, name, notes = read_dicom(place, series, hu_offset=hu_offset, correct_tilt=correct_tilt)
+        if hu_offset is not None:
+            hu_offset = 0.0  # it is in the values, and they are known
     else:
         if series is not None:
             raise ValueError(f"{place.name} holds one volume: series='{series}' chooses in a DICOM folder only.")
@@ -72,9 +82,13 @@ def read_volume(path: Path) -> tuple[npt.NDArray[Any], FloatArray, tuple[str, ..
     """Values [k, j, i] as stored, ras_from_ijk (4, 4) and notes; ValueError for all but scalar volumes."""
     import SimpleITK as sitk
 
+    image_io = next(its for suffix, its in _IMAGE_IO.items() if path.name.lower().endswith(suffix))
     # Before ITK, which straightens a sheared affine or refuses it without saying why.
-    affine, notes = _affine_in_header(path)
+    nifti = read_header(path) if image_io == "NiftiImageIO" else None
+    affine = None if nifti is None or nifti.sform is None else check_affine(nifti.sform, f"The sform of {path.name}")
+    notes = _notes_on_header(path, nifti)
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
     _translated(reader.ReadImageInformation, path)
     size = [int(n) for n in reader.GetSize()]
@@ -93,6 +107,8 @@ def read_volume(path: Path) -> tuple[npt.NDArray[Any], FloatArray, tuple[str, ..
         )
     bytes_stored = _bytes_per_voxel(sitk.GetPixelIDValueAsString(reader.GetPixelID()))
     require_memory((size[2], size[1], size[0]), 2 * bytes_stored + 2, path.name)
+    if nifti is not None:
+        require_finite_voxels(path, nifti)
     if len(size) > 3:
         reader.SetExtractSize([*size[:3], *([0] * (len(size) - 3))])
     image = _translated(reader.Execute, path)
@@ -155,16 +171,12 @@ def write_image(image: sitk.Image, target: Path, *, compress: bool = True) -> No
             )
 
 
-def _affine_in_header(path: Path) -> tuple[FloatArray | None, tuple[str, ...]]:
-    """The checked sform of a NIfTI and notes; None where ITK is to be trusted with the affine."""
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        return None, ()
-    header = read_header(path)
-    if header.sform is not None:
-        return check_affine(header.sform, f"The sform of {path.name}"), ()
-    if not header.has_place:
-        return None, ("the file does not say where the volume lies (qform and sform code 0); left may be right",)
-    return None, ()
+def _notes_on_header(path: Path, nifti: NiftiHeader | None) -> tuple[str, ...]:
+    if nifti is None:
+        return notes_on_nrrd(path) if path.name.lower().endswith((".nrrd", ".nhdr")) else notes_on_metaimage(path)
+    if nifti.has_place:
+        return ()
+    return ("the file does not say where the volume lies (qform and sform code 0); left may be right",)
 
 
 def _displacement_mm(one: FloatArray, other: FloatArray, size: Any) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from struct import error
 from typing import Any
@@ -15,16 +15,19 @@ _TAGS = [
     "ImageType", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
     "RescaleSlope", "RescaleIntercept", "RescaleType", "GantryDetectorTilt", "NumberOfFrames",
     "SamplesPerPixel", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "AcquisitionNumber", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase", "ConvolutionKernel",
 ]  # fmt: skip
 
 # CT Image Storage, Enhanced CT and Legacy Converted Enhanced CT (DICOM PS3.4, B.5).
 _CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+# What a file without a preamble begins with: an element of group 0002 or 0008, of either endianness.
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice: its place (LPS mm, DICOM PS3.3 C.7.6.2) and the way from stored values to Hounsfield
-    units."""
+    """One slice: its place (LPS mm, DICOM PS3.3 C.7.6.2), the way from stored values to Hounsfield units, and
+    the traits, by keyword, in which two slices of one place may differ."""
 
     path: Path
     frame: int
@@ -39,6 +42,7 @@ class Slice:
     intercept: float | None
     rescale_type: str
     gantry_tilt_deg: float | None
+    traits: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -53,38 +57,14 @@ class Series:
     localizers: int = 0
     without_place: int = 0
 
+    @property
+    def may_be_ct(self) -> bool:
+        """Whether there are CT slices with a place in space."""
+        return self.modality == "CT" and bool(self.slices)
+
     def __str__(self) -> str:
         uid, number = self.uid or "(no UID)", self.number or "-"
         return f"{uid}  no. {number}  '{self.description}'  {len(self.slices)} slices"
-
-
-def list_series(path: Path) -> tuple[Series, ...]:
-    """All series in a folder, or in its subfolders if it has none itself; of one file, its own series.
-
-    A file of one slice stands for its series in the same folder; an enhanced file for itself.
-    """
-    if path.is_dir():
-        return _grouped(path.iterdir()) or _grouped(path.rglob("*"))
-    header = _header(path)
-    if header is None:
-        raise ValueError(f"{path.name} is neither DICOM nor has it a known suffix (.nrrd, .nii, .nii.gz, .mha).")
-    if "PerFrameFunctionalGroupsSequence" in header:
-        return _grouped([path])
-    uid = str(header.get("SeriesInstanceUID", ""))
-    return tuple(series for series in _grouped(path.parent.iterdir()) if series.uid == uid)
-
-
-def _grouped(paths: Iterable[Path]) -> tuple[Series, ...]:
-    found: dict[str, Series] = {}
-    for path in sorted(p for p in paths if p.is_file()):
-        header = _header(path)
-        if header is None:
-            continue
-        with damage_named(path):
-            one = _series_of(path, header)
-        known = found.get(one.uid)
-        found[one.uid] = one if known is None else _merged(known, one)
-    return tuple(found.values())
 
 
 @contextmanager
@@ -97,16 +77,7 @@ def damage_named(path: Path) -> Iterator[None]:
         raise ValueError(f"{path.name} is damaged ({reason}): copy or export it again.") from cause
 
 
-def _merged(known: Series, one: Series) -> Series:
-    return replace(
-        known,
-        slices=known.slices + one.slices,
-        localizers=known.localizers + one.localizers,
-        without_place=known.without_place + one.without_place,
-    )
-
-
-def _header(path: Path) -> Any | None:
+def read_header(path: Path) -> Any | None:
     """The header of a DICOM image, or None for other files; ValueError where it breaks off."""
     import pydicom
     from pydicom.errors import InvalidDicomError
@@ -115,7 +86,7 @@ def _header(path: Path) -> Any | None:
         with damage_named(path):
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
     except InvalidDicomError:
-        return None
+        return _header_without_preamble(path)
     if "Rows" in header:
         return header
     if str(header.file_meta.get("MediaStorageSOPClassUID", "")) in _CT_CLASSES:
@@ -123,7 +94,38 @@ def _header(path: Path) -> Any | None:
     return None
 
 
-def _series_of(path: Path, header: Any) -> Series:
+def _header_without_preamble(path: Path) -> Any | None:
+    """The header of a CT image as old software stores it, without the 132 bytes by which DICOM is known."""
+    import pydicom
+
+    with path.open("rb") as file:
+        if file.read(2) not in _FIRST_GROUPS:
+            return None
+    try:
+        with damage_named(path):
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+    except ValueError:
+        return None
+    return header if str(header.get("SOPClassUID", "")) in _CT_CLASSES and "Rows" in header else None
+
+
+def series_uid_of(path: Path) -> str:
+    """The series UID of a damaged file, or its beginning where the file breaks off within or before it."""
+    from pydicom.filereader import read_partial
+    from pydicom.tag import Tag
+
+    uid = Tag("SeriesInstanceUID")
+    try:
+        with damage_named(path), path.open("rb") as file:
+            header = read_partial(file, lambda tag, *_: tag > uid)
+            # As bytes, because pydicom warns of a UID that is not whole.
+            return "" if uid not in header else bytes(header.get_item(uid).value or b"").decode().strip("\0 ")
+    except ValueError:
+        return ""
+
+
+def series_of(path: Path, header: Any) -> Series:
+    """The series of one file."""
     frames = _frames(header)
     placed, localizers, without_place = [], 0, 0
     for frame, groups in enumerate(frames):
@@ -146,6 +148,16 @@ def _series_of(path: Path, header: Any) -> Series:
     )
 
 
+def require_placed_frames(path: Path, header: Any, one: Series) -> None:
+    """Raise ValueError for a CT of many frames, in one file, that all have the place of the first."""
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames > 1 and "PerFrameFunctionalGroupsSequence" not in header and one.may_be_ct:
+        raise ValueError(
+            f"{path.name} holds {frames} frames and does not say where each of them lies (no per-frame functional "
+            "groups): export it as an enhanced CT, one file per slice, or NRRD."
+        )
+
+
 def _frames(header: Any) -> list[Sequence[Any]]:
     """Per frame, the data sets to search for an attribute: its own group, the shared one, the file."""
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
@@ -164,12 +176,20 @@ _GROUP_OF = {
     "RescaleType": "PixelValueTransformationSequence",
     "FrameType": "CTImageFrameTypeSequence",
     "GantryDetectorTilt": "CTAcquisitionDetailsSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+    "StackID": "FrameContentSequence",
+    "NominalPercentageOfCardiacPhase": "CardiacSynchronizationSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
 }
+_TRAITS = (
+    "TemporalPositionIndex", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase", "StackID",
+    "AcquisitionNumber", "ConvolutionKernel",
+)  # fmt: skip
 
 
 def _value(groups: Sequence[Any], keyword: str) -> Any | None:
     for group in groups:
-        inner = group.get(_GROUP_OF[keyword])
+        inner = group.get(_GROUP_OF[keyword]) if keyword in _GROUP_OF else None
         for dataset in (*(inner or [])[:1], group):
             value = dataset.get(keyword)
             if value is not None and value != "":
@@ -216,4 +236,5 @@ def _slice(path: Path, frame: int, header: Any, groups: Sequence[Any]) -> Slice 
         intercept=_number(groups, "RescaleIntercept"),
         rescale_type=str(_value(groups, "RescaleType") or ""),
         gantry_tilt_deg=_number(groups, "GantryDetectorTilt"),
+        traits=tuple((keyword, str(value)) for keyword in _TRAITS if (value := _value(groups, keyword)) is not None),
     )

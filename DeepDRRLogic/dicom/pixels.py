@@ -14,6 +14,12 @@ from ..threads import in_slabs, thread_count
 from .headers import Slice, damage_named
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+# By (implicit VR, little endian), for files that do not state theirs (PS3.5 A.1, A.2, A.3).
+_SYNTAX_OF_ENCODING = {
+    (True, True): "1.2.840.10008.1.2",
+    (False, True): "1.2.840.10008.1.2.1",
+    (False, False): "1.2.840.10008.1.2.2",
+}
 _INT16 = np.iinfo(np.int16)
 # Below -1024 HU nothing is measured: such values only stand for "outside the field of view" (PS3.3
 # C.7.5.1.1.2).
@@ -34,6 +40,7 @@ def read_pixels(stack: Sequence[Slice]) -> HuSlices:
         volume = np.empty((len(stack), stack[0].rows, stack[0].columns), np.int16)
         if _fill(volume, stack):
             return volume
+        del volume  # before twice its size is needed
     exact = np.empty((len(stack), stack[0].rows, stack[0].columns), np.float32)
     _fill(exact, stack)
     return exact
@@ -87,12 +94,15 @@ def _stored_frames(
 ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]]:
     """Stored values [row, column] of frames of one file, and where they are padding."""
     import pydicom
+    from pydicom.uid import UID
 
     with damage_named(path):
-        dataset = pydicom.dcmread(path)
+        dataset = pydicom.dcmread(path, force=True)  # the header was accepted, with or without a preamble
     if "PixelData" not in dataset:
         raise ValueError(f"{path.name} has no pixels: export the series again with its images.")
     syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None and not dataset.preamble:
+        syntax = dataset.file_meta.TransferSyntaxUID = UID(_SYNTAX_OF_ENCODING[dataset.original_encoding])
     if syntax is None:
         raise ValueError(f"{path.name} does not state its transfer syntax: export the series again.")
     with damage_named(path):
@@ -109,7 +119,8 @@ def _padding(values: npt.NDArray[Any], dataset: Any) -> npt.NDArray[np.bool_] | 
     value = dataset.get("PixelPaddingValue")
     if value is None:
         return None
-    limit = dataset.get("PixelPaddingRangeLimit", value)
+    limit = dataset.get("PixelPaddingRangeLimit")
+    limit = value if limit is None else limit
     inside: npt.NDArray[np.bool_] = (values >= min(value, limit)) & (values <= max(value, limit))
     return inside
 

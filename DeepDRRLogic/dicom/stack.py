@@ -23,14 +23,25 @@ def ordered(slices: Sequence[Slice]) -> tuple[list[Slice], tuple[str, ...]]:
     A stack has slices of one size, spacing and orientation at even distances. Returns it with notes.
     """
     _require_one_kind(slices)
-    once = {s.uid or f"{s.path}/{s.frame}": s for s in slices}
-    heights = {key: float(np.dot(s.position_lps, normal_lps(s))) for key, s in once.items()}
-    stack = [once[key] for key in sorted(once, key=heights.__getitem__)]
-    if len(stack) < 2:
-        raise ValueError(f"There is only {len(stack)} slice: a volume needs its whole series in one folder.")
-    _require_even(np.array(sorted(heights.values())))
-    copies = len(slices) - len(stack)
-    return stack, (f"{copies} slices were there twice, with the same UID; each is used once",) if copies else ()
+    once, notes = _each_once(slices)
+    if len(once) < 2:
+        raise ValueError(f"There is only {len(once)} slice: a volume needs its whole series in one folder.")
+    heights = [float(np.dot(s.position_lps, normal_lps(s))) for s in once]
+    order = np.argsort(heights, kind="stable")
+    stack = [once[n] for n in order]
+    _require_even(np.array(heights)[order], stack)
+    return stack, notes
+
+
+def _each_once(slices: Sequence[Slice]) -> tuple[Sequence[Slice], tuple[str, ...]]:
+    """Copies of one file once, known by their UID, unless careless anonymising gave one UID to several slices."""
+    once: dict[str, Slice] = {}
+    for one in slices:
+        known = once.setdefault(one.uid or f"{one.path}/{one.frame}", one)
+        if np.abs(np.subtract(known.position_lps, one.position_lps)).max() > _SAME_PLACE_MM:
+            return slices, ("slices at several positions have the same UID; UIDs were not used to tell copies",)
+    copies = len(slices) - len(once)
+    return [*once.values()], (f"{copies} slices were there twice, with the same UID; each is used once",) * bool(copies)
 
 
 def normal_lps(one: Slice) -> FloatArray:
@@ -109,7 +120,7 @@ def _require_one_kind(slices: Sequence[Slice]) -> None:
         raise ValueError(f"{slices[0].path.name} is a colour image: give a CT of one sample per pixel.")
 
 
-def _require_even(heights_mm: FloatArray) -> None:
+def _require_even(heights_mm: FloatArray, stack: Sequence[Slice]) -> None:
     steps = np.diff(heights_mm)
     apart = np.sort(steps[steps > _SAME_PLACE_MM])
     # The lower median, because the mean of two kinds of steps is neither.
@@ -118,7 +129,7 @@ def _require_even(heights_mm: FloatArray) -> None:
     if doubled.size:
         raise ValueError(
             f"{doubled.size} slices share a position with another, at {_positions(doubled)} mm: two "
-            "reconstructions or phases in one series. Keep one of them in a folder of its own."
+            f"reconstructions or phases in one series{_told_apart(heights_mm, stack)}."
         )
     wide = np.flatnonzero(steps > 1.5 * step)
     # Slices go missing here and there; three wide steps in a row were planned so.
@@ -142,6 +153,20 @@ def _require_even(heights_mm: FloatArray) -> None:
             f"The slices are unevenly spaced, up to {off_mm:.3g} mm from where even spacing of {step:.3g} mm "
             "puts them: resample the series, for instance with 3D Slicer's DICOM module."
         )
+
+
+def _told_apart(heights_mm: FloatArray, stack: Sequence[Slice]) -> str:
+    """What differs between slices of one place, and how to keep one kind of them."""
+    groups = np.split(np.arange(len(stack)), np.flatnonzero(np.diff(heights_mm) > _SAME_PLACE_MM) + 1)
+    values: dict[str, set[str]] = {}
+    for group in groups:
+        traits = [dict(stack[n].traits) for n in group]
+        for keyword in traits[0]:
+            if len(found := {its.get(keyword, "-") for its in traits}) > 1:
+                values.setdefault(keyword, set()).update(found)
+    apart = "; ".join(f"{keyword} is {' or '.join(sorted(found)[:_MANY])}" for keyword, found in values.items())
+    where = "export one of them as a series" if len({s.path for s in stack}) == 1 else "keep one of them in a folder"
+    return f" ({apart}): {where} of its own" if apart else f": {where} of its own"
 
 
 def _positions(values_mm: FloatArray) -> str:

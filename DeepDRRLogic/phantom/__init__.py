@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..materials import material
+from ..memory import require_memory
 from ..volume import CTVolume, MaterialLabels
 from . import body, landmarks, lungs, organs, skeleton
 from .canvas import Canvas, Vector
@@ -19,6 +20,8 @@ from .thorax import Profile
 
 MATERIALS = ("air", "soft_tissue", "bone")
 REGIONS = {"torso": (-270.0, 500.0), "chest": (120.0, 500.0), "pelvis": (-240.0, 80.0)}
+# At the peak, measured: HU and labels, and what is computed on the way to them.
+_BYTES_PER_VOXEL = {"torso": 16, "chest": 16, "pelvis": 28}
 _LOW_XY, _HIGH_XY = (-230.0, -166.0), (230.0, 122.0)
 
 
@@ -52,7 +55,7 @@ def phantom(seed: int = 0, spacing_mm: float = 1.5, *, region: str = "torso", no
     body. HU are whole, exactly -1000 outside the body; a voxel's label (air, soft tissue, bone) is what
     fills at least half of it: marrow is bone, lung is soft tissue, gas in bowel and airways is air. The
     origin lies between the iliac crests. Raises ValueError for spacings outside 0.5 to 10 mm, unknown
-    regions and negative noise.
+    regions, negative noise, and more voxels than memory holds.
     """
     if not 0.5 <= spacing_mm <= 10.0:
         raise ValueError(f"spacing_mm is {spacing_mm}; give between 0.5 (memory) and 10 (bones vanish).")
@@ -99,6 +102,7 @@ def _canvas(spacing_mm: float, region: str, scale: Vector) -> tuple[Canvas, npt.
     ras_from_ijk = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     ras_from_ijk[:3, 3] = origin
     i, j, k = count.tolist()
+    require_memory((k, j, i), _BYTES_PER_VOXEL[region], "The phantom", "give a larger spacing_mm, or one region of it")
     return Canvas(origin / scale, spacing_mm / scale, (k, j, i)), ras_from_ijk
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from DeepDRRLogic import memory
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.phantom import Phantom, phantom
 from DeepDRRLogic.projector import make_projector
@@ -268,3 +269,15 @@ def test_a_region_shows_the_same_patient(pelvis: Phantom) -> None:
 def test_arguments_that_make_no_phantom_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         phantom(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("region", "bytes_per_voxel"), [("torso", 14.0), ("pelvis", 26.0)])
+def test_a_phantom_that_does_not_fit_is_refused_before_it_is_painted(
+    region: str, bytes_per_voxel: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it needs was measured at fine voxels, by tracemalloc."""
+    voxels = phantom(spacing_mm=9.0, region=region).ct.hu.size
+    monkeypatch.setattr(memory, "available_memory_bytes", lambda: int(voxels * bytes_per_voxel))
+    monkeypatch.setattr("DeepDRRLogic.phantom._paint", lambda *_: pytest.fail("painted"))
+    with pytest.raises(ValueError, match=r"The phantom has .* are free.*: give a larger spacing_mm, or one region"):
+        phantom(spacing_mm=9.0, region=region)

@@ -1,0 +1,163 @@
+"""What files say of themselves: voxels that are no numbers, headers that leave something open, suffixes in capitals."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from DeepDRRLogic import nifti
+from DeepDRRLogic.volume import CTVolume
+
+SHAPE = (7, 9, 8)
+LPS = "space: left-posterior-superior\nspace origin: (1,2,3)\n"
+DIRECTIONS = "space directions: (1,0,0) (0,1,0) (0,0,2)\n"
+TURNED = "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+
+
+def some_hu():
+    return np.random.default_rng(0).integers(-1000, 1500, SHAPE).astype(np.int16)
+
+
+def write_nifti(path, values, *, endian="<", version=1, scale=(0.0, 0.0)):
+    """A file of floats or int16 by hand, since ITK writes one endianness and one version only."""
+    kind = {"i2": 4, "f4": 16, "f8": 64}[values.dtype.str[1:]]
+    header = bytearray(352 if version == 1 else 544)
+
+    def put(form, at, *numbers):
+        struct.pack_into(endian + form, header, at, *numbers)
+
+    affine = [1, 0, 0, -10, 0, 1, 0, -20, 0, 0, 2, -30]
+    sizes, bits = (3, *values.shape[::-1], 1, 1, 1, 1), 8 * values.dtype.itemsize
+    if version == 1:
+        fields = [("i", 0, 348), ("8h", 40, *sizes), ("2h", 70, kind, bits), ("8f", 76, 1, 1, 1, 2, 0, 0, 0, 0)]
+        fields += [("f", 108, 352), ("2f", 112, *scale), ("B", 123, 2), ("2h", 252, 0, 1), ("12f", 280, *affine)]
+        header[344:348] = b"n+1\0"
+    else:
+        fields = [("i", 0, 540), ("2h", 12, kind, bits), ("8q", 16, *sizes), ("8d", 104, 1, 1, 1, 2, 0, 0, 0, 0)]
+        fields += [("q", 168, 544), ("2d", 176, *scale), ("2i", 344, 0, 1), ("12d", 400, *affine), ("i", 500, 2)]
+        header[4:12] = b"n+2\0\r\n\x1a\n"
+    for field in fields:
+        put(*field)
+    content = bytes(header) + values.astype(endian + values.dtype.str[1:]).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def with_three_that_are_no_numbers(hu):
+    hu = hu.copy()
+    hu[2, 5, 3], hu[4, 0, 0], hu[6, 8, 7] = np.nan, np.inf, -np.inf
+    return hu
+
+
+THREE = r"3 of 504 voxels are NaN or infinite, the first at .* = \(3, 5, 2\)"
+
+
+@pytest.mark.parametrize("endian", "<>")
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+def test_nan_and_infinity_in_a_nifti_are_no_water(tmp_path, monkeypatch, suffix, kind, endian):
+    monkeypatch.setattr(nifti, "_VOXELS_PER_BLOCK", 100)
+    hu = some_hu().astype(kind)
+    write_nifti(tmp_path / f"good.{suffix}", hu, endian=endian)
+    np.testing.assert_array_equal(CTVolume.read(tmp_path / f"good.{suffix}").hu, hu)
+    write_nifti(tmp_path / f"bad.{suffix}", with_three_that_are_no_numbers(hu), endian=endian)
+    with pytest.raises(ValueError, match=THREE):
+        CTVolume.read(tmp_path / f"bad.{suffix}")
+
+
+def test_nan_and_infinity_are_found_in_the_second_version_of_nifti_too(tmp_path):
+    """Which not every ITK can read."""
+    hu = some_hu().astype("f4")
+    for name, values in (("good.nii", hu), ("bad.nii", with_three_that_are_no_numbers(hu))):
+        write_nifti(tmp_path / name, values, version=2)
+    nifti.require_finite_voxels(tmp_path / "good.nii", nifti.read_header(tmp_path / "good.nii"))
+    with pytest.raises(ValueError, match=THREE):
+        nifti.require_finite_voxels(tmp_path / "bad.nii", nifti.read_header(tmp_path / "bad.nii"))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("scale", [(np.nan, np.nan), (1.0, np.inf)])
+def test_a_nifti_scaled_by_no_number_is_refused(tmp_path, version, scale):
+    write_nifti(tmp_path / "ct.nii", some_hu(), version=version, scale=scale)
+    with pytest.raises(ValueError, match=r"ct.nii scales its voxels by (nan|1) and adds (nan|inf)"):
+        CTVolume.read(tmp_path / "ct.nii")
+
+
+def nrrd(path, fields):
+    sizes = " ".join(map(str, SHAPE[::-1]))
+    header = f"NRRD0004\n# by hand: nobody's\ntype: short\ndimension: 3\n{fields}sizes: {sizes}\nendian: little\n"
+    path.write_bytes(f"{header}encoding: raw\n\n".encode() + some_hu().tobytes())
+
+
+def metaimage(path, fields):
+    sizes = " ".join(map(str, SHAPE[::-1]))
+    header = f"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n{fields}"
+    header += f"DimSize = {sizes}\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    path.write_bytes(header.encode() + some_hu().tobytes())
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "fields", "missing"),
+    [
+        (nrrd, "ct.nrrd", LPS + DIRECTIONS, ()),
+        (nrrd, "ct.nrrd", LPS + 'space units: "mm" "mm" "mm"\n' + DIRECTIONS, ()),
+        (nrrd, "ct.nrrd", "space: RAS\n" + DIRECTIONS, ()),
+        (nrrd, "ct.nrrd", "spacings: 1 1 2\n", ("lies",)),
+        (nrrd, "ct.nrrd", "space dimension: 3\n" + DIRECTIONS, ("lies",)),
+        (nrrd, "CT.NRRD", "", ("lies", "large")),
+        (metaimage, "ct.mha", TURNED + "ElementSpacing = 1 1 2\n", ()),
+        (metaimage, "ct.mha", TURNED + "ElementSize = 1 1 2\n", ()),
+        (metaimage, "ct.mha", TURNED, ("large",)),
+        (metaimage, "ct.mha", "ElementSpacing = 1 1 2\n", ("lies",)),
+        (metaimage, "CT.MHA", "", ("lies", "large")),
+    ],
+)
+def test_what_a_header_leaves_open_is_noted(tmp_path, write, name, fields, missing):
+    write(tmp_path / name, fields)
+    ct = CTVolume.read(tmp_path / name)
+    np.testing.assert_array_equal(ct.hu, some_hu())
+    assert len(ct.notes) == len(missing)
+    for word, note in zip(missing, ct.notes, strict=True):
+        assert f"does not say how {'the volume ' if word == 'lies' else ''}{word}" in note
+    assert ct.spacing_mm[2] == (1.0 if "large" in missing else 2.0)
+
+
+def test_what_is_written_here_leaves_nothing_open(tmp_path):
+    for name in ("ct.nrrd", "ct.mha", "ct.nii"):
+        CTVolume(some_hu(), np.eye(4)).write(tmp_path / name)
+        assert CTVolume.read(tmp_path / name).notes == ()
+
+
+def test_a_nrrd_in_metres_is_refused(tmp_path):
+    nrrd(tmp_path / "ct.nrrd", LPS + 'space units: "m" "m" "m"\n' + DIRECTIONS)
+    with pytest.raises(ValueError, match=r"ct.nrrd is measured in m \(space units\): convert it to mm"):
+        CTVolume.read(tmp_path / "ct.nrrd")
+
+
+@pytest.mark.parametrize("name", ["Head.1.NRRD", "Head.NII", "Head.NII.GZ", "Head.MHA"])
+def test_suffixes_in_capitals_are_written_and_read(tmp_path, name):
+    ct = CTVolume(some_hu(), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    ct.write(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    again = CTVolume.read(tmp_path / name)
+    np.testing.assert_array_equal(again.hu, ct.hu)
+    np.testing.assert_allclose(again.ras_from_ijk, ct.ras_from_ijk, atol=1e-6)
+
+
+def test_a_long_name_leaves_room_for_a_temporary_one(tmp_path):
+    name = "y" * 240 + ".nrrd"
+    CTVolume(some_hu(), np.eye(4)).write(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_two_threads_may_write_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getpid", lambda: 1)  # as in two containers that share a disk
+    ct = CTVolume(some_hu(), np.eye(4))
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: ct.write(tmp_path / "ct.nrrd"), range(40)))
+    assert [path.name for path in tmp_path.iterdir()] == ["ct.nrrd"]
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "ct.nrrd"))), ct.hu)
