@@ -41,7 +41,8 @@ HuOffset = Annotated[
     _option(
         _PATIENT,
         "--hu-offset",
-        help="Added to the values where they are no CT numbers, as -1024.",
+        help="Added to the values where they are no CT numbers, as -1024; where only some DICOM slices lack their "
+        "rescale, to those.",
         show=False,
     ),
 ]
@@ -144,6 +145,17 @@ class PositionOptions:
     pixel_mm: Annotated[
         float | None,
         _option(_POSITION, "--pixel-mm", help="Pixel pitch: a detector of other size in mm.", show="of the preset"),
+    ] = None
+    read_from: Annotated[
+        str | None,
+        _option(
+            _POSITION,
+            "--read-from",
+            help="Side that the picture is read from: detector, source, or front, which shows the patient's right on "
+            "the left in AP and PA alike. A sweep keeps the side of its first frame: front would mirror the picture "
+            "where the arm passes a lateral.",
+            show="front",
+        ),
     ] = None
     ignore_limits: Annotated[
         bool, _option(_POSITION, "--ignore-limits", help="Only warn where the C-arm cannot reach.")

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Position:
-    """The camera, the field its detector has by nature, a word for file names, and the C-arm if any."""
+    """The camera, and the C-arm that holds it, if any."""
 
     camera: Camera
-    collimator: Collimator | None
-    label: str
     carm: CArm | None
+
+    @property
+    def collimator(self) -> Collimator | None:
+        """The field that the C-arm's detector has by nature."""
+        return None if self.carm is None else self.carm.field_collimator()
 
     def metadata(self) -> dict[str, Any]:
         """What the image says of the C-arm that took it."""
@@ -32,7 +35,7 @@ class Position:
 def place(options: PositionOptions, center_ras: Any) -> Position:
     """The camera that the options describe, around the middle of the CT where no isocentre is given."""
     if options.camera is not None:
-        return Position(_camera_of_sidecar(options.camera), None, options.camera.name.split(".")[0], None)
+        return _position_of_sidecar(options.camera)
     from ..carm import CArm
 
     isocenter = options.isocenter if options.isocenter is not None else tuple(float(x) for x in center_ras)
@@ -43,17 +46,14 @@ def place(options: PositionOptions, center_ras: Any) -> Position:
         "source_to_detector_mm": options.source_detector_mm,
         "source_to_isocenter_mm": options.source_isocenter_mm,
         "pixel_pitch_mm": options.pixel_mm,
+        "read_from": options.read_from,
     }
     size = None if options.size is None else parse_size(options.size)
     carm = CArm.preset(options.preset, **{name: value for name, value in changes.items() if value is not None})
     primary, secondary = angles_deg(options, (carm.primary_angle_deg, carm.secondary_angle_deg))
-    carm = carm.with_angles(primary, secondary)
-    if size is not None and options.pixel_mm is not None:
-        carm = carm.at(width=size[0], height=size[1] or size[0])
-    camera = carm.camera()
-    if size is not None and options.pixel_mm is None:
-        camera = camera.resampled(*_same_aspect(size, camera))
-    return Position(camera, carm.field_collimator(), _view_label(options), carm)
+    pixels = {} if size is None else _pixels(carm, size, keeps_pitch=options.pixel_mm is not None)
+    carm = carm.at(primary_angle_deg=primary, secondary_angle_deg=secondary, **pixels)
+    return Position(carm.camera(), carm)
 
 
 def angles_deg(options: PositionOptions, at_rest: tuple[float, float]) -> tuple[float, float]:
@@ -87,18 +87,25 @@ def parse_size(text: str) -> tuple[int, int | None]:
     return size
 
 
-def _same_aspect(size: tuple[int, int | None], camera: Camera) -> tuple[int, int]:
+def _pixels(carm: CArm, size: tuple[int, int | None], *, keeps_pitch: bool) -> dict[str, Any]:
+    """What changes at a C-arm for a detector of other size in mm, or for other pixels, square ones, on its own."""
     width, height = size
-    natural = max(1, round(width * camera.height / camera.width))
+    if keeps_pitch:
+        return {"width": width, "height": height or width}
+    natural = max(1, round(width * carm.height / carm.width))
     if height is not None and abs(height - natural) > 1:
         raise ValueError(
-            f"--size {width}x{height} would squeeze the detector's {camera.width}×{camera.height} pixels; "
+            f"--size {width}x{height} would squeeze the detector's {carm.width}×{carm.height} pixels; "
             f"give --size {width}x{natural}, or --pixel-mm for a detector of another shape."
         )
-    return width, height or natural
+    pitch_mm = carm.pixel_pitch_mm * carm.width / width
+    return {"width": width, "height": height or natural, "pixel_pitch_mm": pitch_mm}
 
 
-def _view_label(options: PositionOptions) -> str:
+def view_label(options: PositionOptions) -> str:
+    """A word for file names."""
+    if options.camera is not None:
+        return options.camera.name.split(".")[0]
     angles = [
         f"{name}{getattr(options, name):g}"
         for name in ("primary", "lao", "rao", "secondary", "cran", "caud")
@@ -107,11 +114,19 @@ def _view_label(options: PositionOptions) -> str:
     return "_".join(([options.view] if options.view else []) + angles) or "rest"
 
 
-def _camera_of_sidecar(path: Path) -> Camera:
+def _position_of_sidecar(path: Path) -> Position:
+    """The camera of an image, and its C-arm if the image knows one."""
+    from ..carm import CArm
+    from ..carm_limits import CArmLimits
     from ..geometry import Camera
 
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Camera.from_dict(values.get("camera", values))
-    except (AttributeError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        camera = Camera.from_dict(values.get("camera", values))
+        carm = values.get("metadata", {}).get("carm")
+        if carm is not None:
+            limits = {joint: reach and tuple(reach) for joint, reach in carm["limits"].items()}
+            carm = CArm(**{**carm, "limits": CArmLimits(**limits)})
+        return Position(camera, carm)
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} holds no camera; give the .json file that lies beside an image.") from error

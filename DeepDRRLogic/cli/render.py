@@ -18,7 +18,7 @@ from .options import (
     PositionOptions,
     RunOptions,
 )
-from .position import place
+from .position import place, view_label
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,25 @@ def render(
     run: RunOptions,
 ) -> None:
     """Make one X-ray image from a CT."""
-    from ..image_io import require_image_path
+    from ..image_io import require_image_path, sidecar_path
+    from .outputs import require_apart
 
     console = Console(run.quiet)
     # All that can be checked without the CT is checked before it is read.
     settings = scene.display_settings(picture, None)
     bits = _bits(output.bits)
-    for path in output.output or ():
+    paths = output.output or [Path(f"{scene.label_of(patient.ct)}_{view_label(position)}.png")]
+    for path in paths:
         require_image_path(path)
+    densities = paths[0].with_name(f"{paths[0].stem}_area_densities.nrrd")
+    written = [*paths, densities] if output.save_area_densities else paths
+    beside = [sidecar_path(path) for path in written]
+    require_apart([*written, *beside], patient.ct, patient.segmentation, position.camera)
     opened = scene.open_ct(patient, console)
     where = place(position, opened.ct.center_ras)
     settings = scene.display_settings(picture, where.collimator)
     technique = scene.technique(exposure, run, where.camera)
     who = scene.patient(opened, patient, console)
-    paths = output.output or [Path(f"{who.label}_{where.label}.png")]
 
     with console.busy("Preparing"):
         simulator = scene.simulator(who, technique)
@@ -77,9 +82,8 @@ def render(
         image.save(path, settings=settings, quantity="log" if picture.log else "signal", bits=bits)
         console.wrote(path)
     if output.save_area_densities:
-        beside = paths[0].with_name(f"{paths[0].stem}_area_densities.nrrd")
-        image.save(beside, quantity="area_densities")
-        console.wrote(beside)
+        image.save(densities, quantity="area_densities")
+        console.wrote(densities)
 
 
 def _bits(bits: int) -> Literal[8, 16]:

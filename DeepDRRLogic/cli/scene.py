@@ -52,10 +52,9 @@ class OpenedCt:
 
 @dataclass(frozen=True)
 class Patient:
-    """The volume to be X-rayed, the word its files are named after, and where it came from."""
+    """The volume to be X-rayed, and where it came from."""
 
     volume: MaterialVolume
-    label: str
     origin: dict[str, Any]
 
 
@@ -126,7 +125,7 @@ def patient(opened: OpenedCt, options: PatientOptions, console: Console) -> Pati
         "notes": list(ct.notes),
         "options": {name: value and str(value) for name, value in asdict(options).items()},
     }
-    return Patient(volume, label_of(options.ct), origin)
+    return Patient(volume, origin)
 
 
 def _labels(ct: CTVolume, known: MaterialLabels | None, options: PatientOptions, console: Console) -> MaterialLabels:

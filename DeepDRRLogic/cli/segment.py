@@ -56,6 +56,7 @@ def segment(options: SegmentOptions) -> None:
     from ..files import require_writable_place
     from ..segmentation import write_segmentation
     from ..volume_io import WRITABLE_SUFFIXES, suffix_of, write_volume
+    from .outputs import require_apart, require_new
 
     console = Console(options.quiet)
     path = options.output or Path(f"{scene.label_of(options.ct)}.seg.nrrd")
@@ -66,6 +67,9 @@ def segment(options: SegmentOptions) -> None:
         if suffix_of(options.probabilities) not in WRITABLE_SUFFIXES:
             raise ValueError(f"--probabilities {options.probabilities}: give a {', '.join(WRITABLE_SUFFIXES)}.")
         require_writable_place(options.probabilities)
+    require_apart([path, options.probabilities or path], options.ct)
+    if options.output is None:
+        require_new(path)
     with console.busy("Reading the CT"):
         ct, _ = scene.read_ct(options.ct, options)
     extra: dict[str, Any] = {"keep_table": options.keep_table}

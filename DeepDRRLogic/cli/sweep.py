@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,12 +66,15 @@ def sweep(
 ) -> None:
     """Turn the C-arm around the patient: one PNG per frame, and an animated GIF or an MP4.
 
-    The window is the same in all frames. Without --size the pictures are at most 512 pixels wide.
+    The window is the same in all frames, and so is the side they are read from, unless --read-from is given.
+    Without --size the pictures are at most 512 pixels wide.
     """
     from ..animation import write_animation
+    from .outputs import require_apart
 
     console = Console(run.quiet)
     folder, movie = _targets(sweep)
+    require_apart(() if movie is None else (movie,), patient.ct, patient.segmentation)
     scene.display_settings(picture, None)
     opened = scene.open_ct(patient, console)
     positions = _positions(sweep, position, opened.ct.center_ras)
@@ -87,36 +91,45 @@ def sweep(
         images = simulator.render_many(cameras, seed=exposure.seed, progress=progress)
         placed = (_placed(image, where) for image, where in zip(images, positions, strict=True))
         frames = _frames(placed, settings, folder, console)
+        first = next(frames)  # the folder is there now
         if movie is None:
             for _ in frames:
                 pass
         else:
-            write_animation(frames, movie, sweep.fps)
+            write_animation(itertools.chain([first], frames), movie, sweep.fps)
     if movie is not None:
         console.wrote(movie)
 
 
 def _targets(options: SweepOptions) -> tuple[Path | None, Path | None]:
-    """The folder for PNGs and the movie, either None where it is not wanted; the folder is made here."""
+    """The folder for PNGs, which need not be there yet, and the movie; either None where it is not wanted."""
     from ..animation import require_movie_path
 
-    if options.output.suffix.lower() in MOVIE_SUFFIXES:
+    output = options.output
+    if output.suffix.lower() in MOVIE_SUFFIXES:
         if options.movie is not None:
-            raise ValueError(f"--movie {options.movie} is for a folder, and {options.output} is a movie: leave it out.")
-        require_movie_path(options.output, options.fps)
-        return None, options.output
+            raise ValueError(f"--movie {options.movie} is for a folder, and {output} is a movie: leave it out.")
+        require_movie_path(output, options.fps)
+        return None, output
     kind = options.movie or "gif"
     if kind not in ("gif", "mp4", "none"):
         raise ValueError(f"--movie is {kind!r}; give gif, mp4 or none.")
-    if options.output.suffix:
-        raise ValueError(f"{options.output} is neither a .gif nor an .mp4; a folder for PNGs has no suffix.")
-    if not options.output.parent.is_dir():
-        raise ValueError(f"The folder {options.output.parent} does not exist; create it first.")
-    options.output.mkdir(exist_ok=True)
-    movie = None if kind == "none" else options.output / f"sweep.{kind}"
-    if movie is not None:
-        require_movie_path(movie, options.fps)
-    return options.output, movie
+    if output.suffix:
+        raise ValueError(f"{output} is neither a .gif nor an .mp4; a folder for PNGs has no suffix.")
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file: give a folder for PNGs, or a name that ends in .gif or .mp4.")
+    name = None if kind == "none" else f"sweep.{kind}"
+    if name is not None:
+        require_movie_path(output.parent / name, options.fps)
+    elif not output.parent.is_dir():
+        raise ValueError(f"The folder {output.parent} does not exist; create it first.")
+    taken = sorted((*output.glob("frame_*.png"), *output.glob("sweep.*")))
+    if taken:
+        raise ValueError(
+            f"{output} holds another sweep, {taken[0].name} and {len(taken) - 1} more: give -o another folder, or "
+            "delete them first."
+        )
+    return output, None if name is None else output / name
 
 
 def _positions(options: SweepOptions, start: PositionOptions, center_ras: Any) -> list[Position]:
@@ -133,6 +146,8 @@ def _positions(options: SweepOptions, start: PositionOptions, center_ras: Any) -
     first = place(replace(start, **changes[0]), center_ras)
     if start.size is None and start.pixel_mm is None and first.camera.width > _WIDEST_BY_DEFAULT:
         start = replace(start, size=str(_WIDEST_BY_DEFAULT))
+    if start.read_from is None:
+        start = replace(start, read_from="detector" if first.camera.is_mirrored else "source")
     return [place(replace(start, **change), center_ras) for change in changes]
 
 
@@ -175,6 +190,7 @@ def _frames(
     """The pictures one by one, each saved as it passes: a whole orbit of images need not fit in memory."""
     for number, image in enumerate(images):
         if folder is not None:
+            folder.mkdir(exist_ok=True)
             path = folder / f"frame_{number:04d}.png"
             image.save(path, settings=settings)
             console.wrote(path)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import BEAD_RAS, PAPER, SMALL, run, write_cylinder
 from PIL import Image
 
 from DeepDRRLogic.cli import main, scene
@@ -21,35 +22,11 @@ from DeepDRRLogic.scatter.montecarlo import MonteCarloScatter
 from DeepDRRLogic.segmentation import read_segmentation, write_segmentation
 from DeepDRRLogic.volume import MaterialLabels
 
-BEAD_RAS = (30.0, 0.0, 20.0)
-PAPER = ["--preset", "deepdrr_paper", "--threads", "1"]
-SMALL = [*PAPER, "--size", "62"]
-
-
-def run(*arguments: object) -> int:
-    """The exit code of `deepdrr` with these arguments."""
-    with pytest.raises(SystemExit) as ending:
-        main([str(argument) for argument in arguments])
-    return int(ending.value.code or 0)
-
 
 @pytest.fixture(scope="session")
 def a_ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cylinder of soft tissue along the body axis, a bead of bone to the right of and above its middle."""
-    import SimpleITK as sitk
-
-    k, j, i = np.mgrid[:40, :40, :40] * 3.0 - 58.5
-    hu = np.full(k.shape, -1000, np.int16)
-    hu[i**2 + j**2 < 50**2] = 40
-    right, anterior, superior = -i, -j, k
-    bead = (right - BEAD_RAS[0]) ** 2 + (anterior - BEAD_RAS[1]) ** 2 + (superior - BEAD_RAS[2]) ** 2
-    hu[bead < 9**2] = 1500
-    volume = sitk.GetImageFromArray(hu)
-    volume.SetSpacing((3.0, 3.0, 3.0))
-    volume.SetOrigin((-58.5, -58.5, -58.5))
-    path = tmp_path_factory.mktemp("ct") / "cylinder.nrrd"
-    sitk.WriteImage(volume, str(path))
-    return path
+    return write_cylinder(tmp_path_factory.mktemp("ct") / "cylinder.nrrd")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,107 @@
+"""Where the command line puts the C-arm: what the picture says of it, and how it is taken again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import PAPER, SMALL, run, write_cylinder
+from PIL import Image
+
+from DeepDRRLogic.carm import CArm
+from DeepDRRLogic.carm_limits import CArmLimits
+from DeepDRRLogic.geometry import Camera
+
+THRESHOLD = ["--method", "threshold", "-q"]
+
+
+@pytest.fixture(scope="session")
+def a_ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cylinder(tmp_path_factory.mktemp("ct") / "ct.nrrd")
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def sidecar(name: str | Path) -> dict[str, Any]:
+    return json.loads(Path(f"{name}.json").read_text())
+
+
+def carm_of(values: dict[str, Any]) -> CArm:
+    carm = values["metadata"]["carm"]
+    return CArm(**{**carm, "limits": CArmLimits(**carm["limits"])})
+
+
+def test_an_image_intensifier_takes_the_same_picture_again(a_ct: Path) -> None:
+    arm = ["--preset", "mobile_image_intensifier", "--lao", 20, "--size", 60]
+    assert run("render", a_ct, *arm, *THRESHOLD, "-o", "a.png") == 0
+    assert run("render", a_ct, "--camera", "a.png.json", *THRESHOLD, "-o", "b.png") == 0
+    with Image.open("b.png") as again:
+        assert again.getpixel((0, 0)) == 0 != again.getpixel((30, 30))
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    first, again = sidecar("a.png"), sidecar("b.png")
+    assert first["metadata"]["carm"] == again["metadata"]["carm"]
+    assert first["camera"] == again["camera"]
+
+
+def test_a_camera_without_a_carm_is_enough_and_half_a_carm_is_refused(
+    a_ct: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    camera = CArm(width=32, height=24, pixel_pitch_mm=10).camera().to_dict()
+    Path("bare.json").write_text(json.dumps(camera))
+    assert run("render", a_ct, "--camera", "bare.json", *THRESHOLD, "-o", "x.png") == 0
+    assert "carm" not in sidecar("x.png")["metadata"]
+    Path("half.json").write_text(json.dumps({"camera": camera, "metadata": {"carm": {"name": "toy"}}}))
+    assert run("render", a_ct, "--camera", "half.json", "-o", "x.png") == 2
+    assert "half.json holds no camera" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [["--size", 62], ["--size", "100x77"], ["--size", "40x30", "--pixel-mm", 5], []])
+def test_the_picture_states_the_pixels_that_it_has(a_ct: Path, size: list[Any]) -> None:
+    assert run("render", a_ct, *PAPER, *size, "--rao", 30, *THRESHOLD, "-o", "x.json") == 0
+    values = json.loads(Path("x.json").read_text())
+    carm = values["metadata"]["carm"]
+    assert (carm["width"], carm["height"]) == (values["camera"]["width"], values["camera"]["height"])
+    assert values["pixel_pitch_mm"] == pytest.approx([carm["pixel_pitch_mm"]] * 2)
+    assert carm_of(values).camera() == Camera.from_dict(values["camera"])
+
+
+def test_a_sweep_wider_than_its_frames_states_their_pixels(a_ct: Path) -> None:
+    orbit = ["sweep", a_ct, *PAPER, *THRESHOLD, "--frames", 2, "--movie", "none", "-o", "orbit"]
+    assert run(*orbit) == 0
+    values = sidecar("orbit/frame_0000.png")
+    assert values["camera"]["width"] == 512
+    assert carm_of(values).camera() == Camera.from_dict(values["camera"])
+
+
+def mirrored(folder: str) -> list[bool]:
+    frames = sorted(Path(folder).glob("frame_*.png"))
+    return [Camera.from_dict(sidecar(frame)["camera"]).is_mirrored for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--from", 60, "--to", 120], [True] * 4),
+        (["--from", 120, "--to", 60], [False] * 4),
+        (["--from", 60, "--to", 120, "--read-from", "source"], [False] * 4),
+        (["--from", 60, "--to", 120, "--read-from", "front"], [True, True, False, False]),
+    ],
+)
+def test_a_sweep_keeps_the_side_that_it_is_read_from(a_ct: Path, options: list[Any], expected: list[bool]) -> None:
+    orbit = ["sweep", a_ct, *SMALL, *THRESHOLD, "--frames", 4, "--movie", "none", "-o", "orbit"]
+    assert run(*orbit, *options) == 0
+    assert mirrored("orbit") == expected
+
+
+def test_a_picture_may_be_read_from_the_other_side(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in ("detector", "source"):
+        assert run("render", a_ct, *SMALL, *THRESHOLD, "--read-from", side, "-o", f"{side}.json") == 0
+        camera = Camera.from_dict(json.loads(Path(f"{side}.json").read_text())["camera"])
+        assert camera.is_mirrored == (side == "detector")
+    assert run("render", a_ct, *SMALL, "--read-from", "behind", "-o", "x.json") == 2
+    assert "choose one of front, detector, source" in capsys.readouterr().err
