@@ -92,8 +92,7 @@ class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel = make_panel(self.ui, self.logic)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneRenewed)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneRenewed)
+        self.addObserver(scene, scene.EndBatchProcessEvent, self.onSceneRenewed)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
         self.addObserver(scene, scene.EndUndoEvent, self.onSceneUndone)
         self.addObserver(scene, scene.EndRedoEvent, self.onSceneUndone)
@@ -120,12 +119,21 @@ class DeepDRRSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.scene_closed()
 
     def onSceneRenewed(self, caller, event):
+        """A scene was closed, read or imported, as Slicer does in one batch: only after it is it whole."""
+        self.logic.tidyUp()
         if self.parent.isEntered:
             self.initializeParameterNode()
-
-    def onNodeRemoved(self, caller, event):
-        if self.panel.parameters is not None and not slicer.mrmlScene.IsClosing():
+        else:
             self.panel.update()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeRemoved(self, caller, event, node):
+        scene = slicer.mrmlScene
+        if scene.IsBatchProcessing():
+            return
+        if not node.IsA("vtkMRMLDisplayNode") and not scene.IsUndoing() and not scene.IsRedoing():
+            self.logic.tidyUp()
+        self.panel.update()
 
     def onSceneUndone(self, caller, event):
         self.panel.undone()

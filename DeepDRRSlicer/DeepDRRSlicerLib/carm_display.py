@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from contextlib import suppress
 from typing import Any
 
 import slicer
@@ -12,7 +13,7 @@ from DeepDRRLogic.collimator import parse_collimator
 
 from . import carm_model
 from .carm_dimensions import Dimensions
-from .carm_nodes import JOINTS, CArmNodes
+from .carm_nodes import JOINT, JOINTS, CArmNodes
 from .mrml import in_scene, set_attribute, set_parent_from_node
 
 PART = "DeepDRR.Part"
@@ -74,17 +75,18 @@ def update_pose(carm: CArmNodes) -> None:
 def bring_back(scene: Any) -> None:
     """After the scene's Undo, which knows the joints alone: models for C-arms that came back, none for those gone."""
     carms = [carm for carm in CArmNodes.all(scene) if carm.is_valid()]
-    in_use = {node.GetID() for carm in carms for node in (*_parts(carm), *_groups(carm).values())}
-    for class_name, attribute in (("vtkMRMLModelNode", PART), ("vtkMRMLLinearTransformNode", GROUP)):
-        for node in slicer.util.getNodesByClass(class_name, scene):
-            if node.GetAttribute(attribute) is not None and node.GetID() not in in_use:
-                if node.GetDisplayNode() is not None:
-                    scene.RemoveNode(node.GetDisplayNode())
-                scene.RemoveNode(node)
+    _keep_only({node.GetID() for carm in carms for node in _model(carm)}, (PART, GROUP), scene)
     for carm in carms:
         carm.chain()
         carm.root.RemoveAttribute(SHAPE)  # it came back too, and would claim parts that did not
-        update_model(carm)
+        with suppress(ValueError):  # that it cannot be where it is now is said by the X-ray
+            update_model(carm)
+
+
+def remove_orphans(scene: Any) -> None:
+    """Remove what a C-arm leaves whose root was deleted elsewhere: hidden from every list, nobody else could."""
+    belongings = (node for carm in CArmNodes.all(scene) for node in (carm.root, *_model(carm), *_joints(carm)))
+    _keep_only({node.GetID() for node in belongings}, (PART, GROUP, JOINT), scene)
 
 
 def setup_handles(carm: CArmNodes, view_node_ids: Sequence[str] = ()) -> None:
@@ -169,12 +171,30 @@ def _dimensions(carm: CArmNodes) -> Dimensions:
     return Dimensions.of(arm, None if carm.stand == "auto" else carm.stand, parse_collimator(words) if words else None)
 
 
+def _keep_only(in_use: Set[str], attributes: Sequence[str], scene: Any) -> None:
+    """Remove the models and transforms marked with one of these attributes that are not in use."""
+    for class_name in ("vtkMRMLModelNode", "vtkMRMLLinearTransformNode"):
+        for node in slicer.util.getNodesByClass(class_name, scene):
+            if node.GetID() not in in_use and any(node.GetAttribute(name) is not None for name in attributes):
+                if node.GetDisplayNode() is not None:
+                    scene.RemoveNode(node.GetDisplayNode())
+                scene.RemoveNode(node)
+
+
+def _model(carm: CArmNodes) -> list[Any]:
+    return [*_parts(carm), *_groups(carm).values()]
+
+
 def _parts(carm: CArmNodes) -> list[Any]:
     return _references(carm, "DeepDRR.part")
 
 
 def _groups(carm: CArmNodes) -> dict[str, Any]:
     return {node.GetAttribute(GROUP): node for node in _references(carm, "DeepDRR.group")}
+
+
+def _joints(carm: CArmNodes) -> list[Any]:
+    return [node for joint in JOINTS[1:] for node in _references(carm, f"DeepDRR.{joint}")]
 
 
 def _references(carm: CArmNodes, role: str) -> list[Any]:

@@ -14,7 +14,7 @@ import json
 from typing import Any
 
 import numpy as np
-from slicer.util import NodeModify
+from slicer.util import NodeModify, getNodesByClass
 
 from DeepDRRLogic.affine import FloatArray, check_rigid, inverse_rigid, rigid
 from DeepDRRLogic.carm import CArm
@@ -47,6 +47,7 @@ SETTINGS = "DeepDRR.CArm"
 PRESET = "DeepDRR.CArm.Preset"
 STAND = "DeepDRR.CArm.Stand"
 NEAR = "DeepDRR.CArm.Angles"
+JOINT = "DeepDRR.CArm.Joint"
 STATE = (SETTINGS, PRESET, STAND)
 STANDS = ("auto", "right", "left", "head", "feet", "none")
 
@@ -85,10 +86,7 @@ class CArmNodes:
     @classmethod
     def all(cls, scene: Any) -> list[CArmNodes]:
         """Every C-arm of a scene, in the order of the scene."""
-        transforms = scene.GetNodesByClass("vtkMRMLLinearTransformNode")
-        transforms.UnRegister(None)
-        nodes = [transforms.GetItemAsObject(n) for n in range(transforms.GetNumberOfItems())]
-        return [cls(node) for node in nodes if cls.is_root(node)]
+        return [cls(node) for node in getNodesByClass("vtkMRMLLinearTransformNode", scene) if cls.is_root(node)]
 
     @classmethod
     def create(
@@ -100,6 +98,7 @@ class CArmNodes:
             node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", name + TITLES[joint])
             node.SetUndoEnabled(True)
             node.SetHideFromEditors(joint != "root")
+            node.SetAttribute(JOINT, joint)
             nodes[joint] = node
         root = nodes["root"]
         with NodeModify(root):

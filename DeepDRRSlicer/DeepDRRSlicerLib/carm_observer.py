@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,8 @@ class CArmObserver:
             for joint in JOINTS:
                 node = self.carm.node(joint)
                 set_parent_from_node(node, kinematics.straightened(joint, parent_from_node(node)))
-            self.carm.remember_angles()
+            with suppress(ValueError):  # scaled or bent by a parent it has no angles, as the X-ray will say
+                self.carm.remember_angles()
         finally:
             self._busy = False
             self._before = self._matrices()
@@ -81,4 +83,12 @@ class CArmObserver:
         """All that makes up the C-arm: one change comes as several events, and only the first finds it new."""
         root = self.carm.root
         matrices = [parent_from_node(self.carm.node(joint)).tobytes() for joint in JOINTS]
-        return (*matrices, world_from_node(root).tobytes(), *(root.GetAttribute(name) for name in STATE))
+        return (*matrices, _place(root), *(root.GetAttribute(name) for name in STATE))
+
+
+def _place(root: Any) -> bytes | str:
+    """Where the whole arm is; under a parent that bends it, the reason why that cannot be said."""
+    try:
+        return world_from_node(root).tobytes()
+    except ValueError as error:
+        return str(error)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from slicer.util import arrayFromVolume, updateVolumeFromArray, vtkMatrixFromArray
 
-from DeepDRRLogic.affine import FloatArray
+from DeepDRRLogic.affine import FloatArray, check_affine
 from DeepDRRLogic.volume import CTVolume
 
 from .mrml import ras_from_ijk, scene_or_default, world_from_parent
@@ -25,9 +25,7 @@ def ct_volume(volume: Any | None) -> CTVolume:
         raise ValueError("No CT chosen: load one, or take a sample.")
     if any(volume.IsA(kind) for kind in _NOT_CT):
         raise ValueError(f"{volume.GetName()} is a {volume.GetNodeTagName()}, not a CT: choose a scalar volume.")
-    image = volume.GetImageData()
-    if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
-        raise ValueError(f"{volume.GetName()} is empty: load a CT into it, or choose another.")
+    _image(volume)
     return CTVolume.from_array(arrayFromVolume(volume), ras_from_ijk(volume), volume.GetName())
 
 
@@ -36,9 +34,21 @@ def ras_from_local(volume: Any) -> FloatArray:
     return world_from_parent(volume)
 
 
+def world_from_ijk(volume: Any) -> FloatArray:
+    """A volume's affine (4, 4), its parent transforms applied; ValueError where they bend or shear it."""
+    affine = ras_from_local(volume) @ ras_from_ijk(volume)
+    if volume.GetParentTransformNode() is None:
+        return affine
+    try:
+        return check_affine(affine, volume.GetName())
+    except ValueError as error:
+        name = volume.GetParentTransformNode().GetName()
+        raise ValueError(f"The transform {name} shears this CT: harden it and resample. ({error})") from error
+
+
 def center_ras(volume: Any) -> tuple[float, float, float]:
-    """The middle of a volume in the world, RAS mm."""
-    i, j, k = volume.GetImageData().GetDimensions()
+    """The middle of a volume in the world, RAS mm; ValueError for an empty one."""
+    i, j, k = _image(volume).GetDimensions()
     middle = ras_from_local(volume) @ ras_from_ijk(volume) @ [(i - 1) / 2, (j - 1) / 2, (k - 1) / 2, 1.0]
     x, y, z = middle[:3].tolist()
     return x, y, z
@@ -48,7 +58,7 @@ def verdict(volume: Any | None) -> str:
     """One line for people: size, spacing, and "HU ok" or what is wrong. Never raises."""
     try:
         ct = ct_volume(volume)
-        ras_from_local(volume)
+        world_from_ijk(volume)
     except ValueError as error:
         return str(error)
     info = ct.info()
@@ -59,8 +69,8 @@ def verdict(volume: Any | None) -> str:
 
 
 def content_key(volume: Any) -> tuple[str, int, int, tuple[float, ...]]:
-    """What changes when the CT's values or its place change, its parent transforms left out."""
-    image = volume.GetImageData()
+    """What changes when the CT's values or its place change, its parent transforms left out; ValueError if empty."""
+    image = _image(volume)
     scalars = image.GetPointData().GetScalars()
     return volume.GetID(), image.GetMTime(), scalars.GetMTime(), tuple(ras_from_ijk(volume).ravel().tolist())
 
@@ -96,3 +106,10 @@ def phantom_node(scene: Any | None = None, region: str = "torso", spacing_mm: fl
     node = volume_node(scene_or_default(scene), phantom(spacing_mm=spacing_mm, region=region).ct)
     node.SetName(f"Phantom {region}")
     return node
+
+
+def _image(volume: Any) -> Any:
+    image = volume.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
+        raise ValueError(f"{volume.GetName()} is empty: load a CT into it, or choose another.")
+    return image

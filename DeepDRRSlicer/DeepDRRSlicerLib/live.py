@@ -10,10 +10,10 @@ Timer and clock are handed in, so that none of this needs Qt.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import carm_display, exposing, xray_nodes
@@ -21,8 +21,9 @@ from .carm_nodes import CArmNodes
 from .carm_observer import OnDrag
 from .mrml import in_scene
 from .observing import SceneWatch
-from .preview_size import PreviewSize
+from .pace import GAP_S, Pace
 from .technique import SLOW_SCATTER, Technique
+from .trouble import CANNOT, words
 
 if TYPE_CHECKING:
     from DeepDRRLogic.carm import CArm
@@ -36,21 +37,18 @@ if TYPE_CHECKING:
 CallLater = Callable[[int, Callable[[], None]], None]
 Quality = Literal["", "preview", "full"]
 
-GAP_MS = 8
-"""Between two frames the event loop gets this long at least, to take in what the mouse did."""
-REST_S = 0.12
+_GAP_MS = round(1000 * GAP_S)
 _POLL_MS = 5
 WORKERS_TURN_S = 0.03
 """So long a poll waits for the worker: an idle Slicer keeps Python's lock, and threads would hardly ever run."""
-_MOTION_S = 0.4
 
 
 class LiveSession:
     """Keeps the images of some C-arms up to date with the scene.
 
     on_frame(carm, quality, seconds) is called after each image; on_carm(carm) after each change of a C-arm, live or
-    not; on_error(text) where no image can be made, once per reason; on_drag as in CArmObserver. `is_visible` false:
-    nothing is rendered.
+    not; on_error(text) where no image can be made, once per reason (see `trouble`); on_drag as in CArmObserver.
+    `is_visible` false: nothing is rendered.
     """
 
     def __init__(
@@ -65,8 +63,6 @@ class LiveSession:
         on_error: Callable[[str], None] | None = None,
         on_drag: OnDrag | None = None,
     ) -> None:
-        self.size = PreviewSize()
-        self.last_quality: Quality = ""
         self._logic = logic
         self._call_later = call_later
         self._clock = clock
@@ -85,11 +81,8 @@ class LiveSession:
         self._shown: dict[str, tuple[Hashable, Quality]] = {}
         self._job: tuple[CArmNodes, Hashable, Patient, Future[tuple[XRayImage, Picture]]] | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="DeepDRR")
-        self._last_start = -1e9
-        self._last_end = -1e9
-        self._moved_at = -1e9
-        self._intervals: deque[float] = deque(maxlen=20)
-        self._error = ""
+        self.pace = Pace()
+        self._reasons: dict[str, str] = {}
 
     @property
     def enabled(self) -> bool:
@@ -102,14 +95,17 @@ class LiveSession:
             self.request()
 
     @property
-    def frames_per_second(self) -> float:
-        """Of the last motion, the time of everything between the frames included; 0 before any."""
-        return len(self._intervals) / sum(self._intervals) if self._intervals else 0.0
+    def trouble(self) -> str:
+        """Why a C-arm's image is not of now, empty where all are."""
+        return next((self._reasons[arm.root.GetID()] for arm in self._carms if arm.root.GetID() in self._reasons), "")
 
     def set_scene(
         self, volumeNode: Any | None, segmentationNode: Any | None, carms: Sequence[CArmNodes], technique: Technique
     ) -> None:
         """What to show from now on; cheap where nothing has changed."""
+        if volumeNode is not self._volume:
+            self._job = None
+            self._reasons.clear()
         self._volume, self._segmentation, self._technique = volumeNode, segmentationNode, technique
         self._carms = list(carms)
         self._watch.observe(volumeNode, segmentationNode, self._carms)
@@ -120,26 +116,24 @@ class LiveSession:
 
     def request(self) -> None:
         """Something may have changed: show it, now or as soon as the frame before allows."""
-        if self._busy or not self._may_render():
+        if self._busy or not self._enabled:
             return
-        if self._is_settled() and (self._clock() - self._last_end) * 1000.0 >= GAP_MS:
+        if not self._is_settled() or self.pace.is_too_soon(self._clock()):
+            self._tick_in(_GAP_MS)
+        elif self._may_render():
             self._frame()
-        else:
-            self._tick_in(GAP_MS)
+
+    def shot(self, carm: CArmNodes) -> None:
+        """Somebody has put the picture of full quality into the C-arm's node: it stays until something changes."""
+        if self._job is not None and self._job[0].root is carm.root:
+            self._job = None
+        self._reasons.pop(carm.root.GetID(), None)
+        self._shown[carm.root.GetID()] = (self._key(carm), "full")
 
     def scene_closed(self) -> None:
         """Let go of everything of the scene; a picture under way is dropped."""
-        self._job = None
         self._shown.clear()
         self.set_scene(None, None, [], Technique())
-
-    def flush(self) -> None:
-        """Make every image of full quality now, waiting for it."""
-        if self._ready():
-            for carm in self._carms:
-                key = self._key(carm)
-                if self._shown.get(carm.root.GetID()) != (key, "full"):
-                    self._make(carm, key, "full")
 
     def close(self) -> None:
         """Watch and render no longer."""
@@ -158,18 +152,24 @@ class LiveSession:
         return self._enabled and self._ready() and self._is_visible()
 
     def _is_settled(self) -> bool:
-        """Not in the middle of the scene's Undo, which brings nodes and their transforms back one by one."""
-        return not self._logic.scene.IsUndoing() and not self._logic.scene.IsRedoing()
+        """Not in the middle of the scene's Undo or of reading a file, which bring nodes and transforms one by one."""
+        scene = self._logic.scene
+        return not scene.IsUndoing() and not scene.IsRedoing() and not scene.IsBatchProcessing()
 
     def _carm_changed(self, carm: CArmNodes) -> None:
         if self._is_settled():
-            carm_display.update_model(carm)
+            with suppress(ValueError):  # where it is scaled or bent; said by the X-ray
+                carm_display.update_model(carm)
             self._on_carm(carm)
         self.request()
 
     def _key(self, carm: CArmNodes) -> Hashable:
-        patient = self._logic.known_patient(self._volume, self._segmentation)
-        return patient.key(), carm.camera(), self._technique
+        """All that an image depends on; where none can be made, the reason."""
+        try:
+            patient = self._logic.known_patient(self._volume, self._segmentation)
+            return patient.key(), carm.camera(), self._technique
+        except ValueError as error:
+            return str(error)
 
     def _frame(self) -> None:
         """Preview all that has changed since it was last shown; then see to the rest."""
@@ -178,19 +178,12 @@ class LiveSession:
         for carm, key in changed:
             self._make(carm, key, "preview")
         if changed:
-            ended = self._clock()
-            interval = started - self._last_start
-            moving = interval < _MOTION_S
-            if moving:
-                self._intervals.append(interval)
-            else:
-                self._intervals.clear()
-            self.size.record(ended - started, interval if moving else None)
-            self._last_start, self._last_end, self._moved_at = started, ended, ended
-        self._tick_in(GAP_MS)
+            self.pace.record(started, self._clock())
+        self._tick_in(_GAP_MS)
 
     def _stale(self, carm: CArmNodes, key: Hashable) -> bool:
-        return self._shown.get(carm.root.GetID(), (None, ""))[0] != key
+        shown, quality = self._shown.get(carm.root.GetID(), (None, ""))
+        return shown != key or (quality != "" and not in_scene(carm.image_node()))
 
     def _make(self, carm: CArmNodes, key: Hashable, quality: Literal["preview", "full"]) -> None:
         """Render here and now; where it cannot be done, say why, and do not try the same again."""
@@ -199,30 +192,39 @@ class LiveSession:
         try:
             patient = self._logic.patient(self._volume, self._segmentation)
             exposure = exposing.prepare(patient, carm.camera(), self._technique, carm.arm())
-            width = self.size.width if quality == "preview" else None
+            width = self.pace.size.width if quality == "preview" else None
             image = exposing.expose(exposure, quality, width, scatter=quality == "full" and self._scatters())
             self._show(carm, patient, image, quality)
-            self._error = ""
-        except ValueError as error:
-            if str(error) != self._error:
-                self._error = str(error)
-                self._on_error(self._error)
-            quality = "full"
+        except CANNOT as error:
+            self._fail(carm, key, error)
+            return
         finally:
             self._busy = False
-            self._shown[carm.root.GetID()] = (key, quality)
+        self._succeed(carm, key, quality, started)
+
+    def _succeed(self, carm: CArmNodes, key: Hashable, quality: Quality, started: float) -> None:
+        self._reasons.pop(carm.root.GetID(), None)
+        self._shown[carm.root.GetID()] = (key, quality)
         self._on_frame(carm, quality, self._clock() - started)
+
+    def _fail(self, carm: CArmNodes, key: Hashable, error: BaseException) -> None:
+        self._shown[carm.root.GetID()] = (key, "")
+        if (reason := words(error)) not in self._reasons.values():
+            self._on_error(reason)
+        self._reasons[carm.root.GetID()] = reason
 
     def _show(
         self, carm: CArmNodes, patient: Patient, image: XRayImage, quality: Quality, picture: Picture | None = None
     ) -> None:
+        """The image into its node, with the technique that made it."""
         node = self._logic.imageOf(carm)
+        scatters = quality == "full" and self._scatters()
+        technique = self._technique if scatters else replace(self._technique, scatter="")
         if quality == "full":
-            self._logic.show(node, image, patient, carm, self._technique, picture)
+            self._logic.show(node, image, patient, carm, technique, picture)
         else:
-            shown = picture or xray_nodes.picture_of(image, self._technique, carm.arm())
-            xray_nodes.show_picture(node, shown, self._technique, moving=True)
-        self.last_quality = quality
+            shown = picture or xray_nodes.picture_of(image, technique, carm.arm())
+            xray_nodes.show_picture(node, shown, technique, moving=True)
 
     def _scatters(self) -> bool:
         return self._technique.scatter not in SLOW_SCATTER
@@ -233,7 +235,11 @@ class LiveSession:
         appointment = self._wanted_ticks
 
         def come_back() -> None:
-            if appointment == self._wanted_ticks and not self._busy and self._may_render():
+            if appointment != self._wanted_ticks or self._busy or not self._enabled:
+                return
+            if not self._is_settled():
+                self._tick_in(_GAP_MS)
+            elif self._may_render():
                 self._tick()
 
         self._call_later(milliseconds, come_back)
@@ -245,20 +251,26 @@ class LiveSession:
             wait([self._job[3]], WORKERS_TURN_S)
             self._collect()
             self._tick_in(_POLL_MS)
-        elif rough := [carm for carm in self._carms if self._shown[carm.root.GetID()][1] != "full"]:
-            if self._clock() - self._moved_at >= REST_S:
+        elif rough := [carm for carm in self._carms if self._shown[carm.root.GetID()][1] == "preview"]:
+            if self.pace.is_at_rest(self._clock()):
                 self._start(rough[0])
             self._tick_in(_POLL_MS)
 
     def _start(self, carm: CArmNodes) -> None:
         """Let the worker make the image of full quality; a GPU makes it here, in no time and in one thread."""
-        patient = self._logic.patient(self._volume, self._segmentation)
-        if patient.simulator("preview", self._technique.device).projects_on.device != "cpu":
-            self._make(carm, self._key(carm), "full")
+        key = self._key(carm)
+        try:
+            patient = self._logic.patient(self._volume, self._segmentation)
+            by_worker = patient.simulator("preview", self._technique.device).projects_on.device == "cpu"
+            exposure = exposing.prepare(patient, carm.camera(), self._technique, carm.arm())
+        except CANNOT as error:
+            self._fail(carm, key, error)
             return
-        exposure = exposing.prepare(patient, carm.camera(), self._technique, carm.arm())
+        if not by_worker:
+            self._make(carm, key, "full")
+            return
         future = self._worker.submit(_expose_and_present, exposure, carm.arm(), self._scatters())
-        self._job = (carm, self._key(carm), patient, future)
+        self._job = (carm, key, patient, future)
 
     def _collect(self) -> None:
         """Show what the worker has made, if it is still what is wanted."""
@@ -274,12 +286,12 @@ class LiveSession:
         try:
             image, picture = future.result()
             self._show(carm, patient, image, "full", picture)
-        except ValueError as error:
-            self._on_error(str(error))
+        except CANNOT as error:
+            self._fail(carm, key, error)
+            return
         finally:
             self._busy = False
-            self._shown[carm.root.GetID()] = (key, "full")
-        self._on_frame(carm, "full", self._clock() - started)
+        self._succeed(carm, key, "full", started)
 
 
 def _expose_and_present(exposure: Exposure, arm: CArm, scatter: bool) -> tuple[XRayImage, Picture]:

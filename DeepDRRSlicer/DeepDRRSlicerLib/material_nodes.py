@@ -12,12 +12,13 @@ import vtk
 from slicer.util import NodeModify, vtkMatrixFromArray
 from vtkmodules.util.numpy_support import numpy_to_vtk
 
+from DeepDRRLogic.affine import FloatArray
 from DeepDRRLogic.materials import Material, material, material_names
 from DeepDRRLogic.segmentation.seg_nrrd import MATERIAL_TAG
 from DeepDRRLogic.segmentation.terminology import terminology_entry, terminology_material
 from DeepDRRLogic.volume import MaterialLabels
 
-from .mrml import ras_from_ijk, scene_or_default
+from .mrml import ras_from_ijk, scene_or_default, world_from_parent
 
 TAG_MATERIAL = MATERIAL_TAG
 TAG_DENSITY = "DeepDRR.Density"
@@ -26,6 +27,7 @@ TAG_PRIORITY = "DeepDRR.Priority"
 
 DEFAULT_MATERIAL = "soft_tissue"
 _FROM_CT = "ct"
+_OURS = "DeepDRR_"
 # What a plain CT shows as it is. Metal streaks and clips there, and a painted contrast agent was never in it.
 _SEEN_BY_CT = frozenset(
     ("air", "soft_tissue", "bone", "cortical_bone", "trabecular_bone", "adipose", "muscle", "lung", "water", "blood")
@@ -104,44 +106,78 @@ def segmentation_from_labels(
 ) -> Any:
     """Labels on a CT's grid as segments, one per material, beside the CT in the subject hierarchy.
 
-    An existing segmentation keeps the segments that a person added; those of an earlier run are replaced.
+    An existing segmentation keeps the segments that a person added, where they lie; if they are surfaces, as voxels of
+    the CT's size. Those of an earlier run are replaced, but for what was said of them: material, density, priority.
+    Raises ValueError, and no segment changes, where surfaces cannot be turned into voxels.
     """
     scene = volume.GetScene() or scene_or_default(scene)
     node = segmentation_node
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} materials")
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-    image = _oriented_image(labels.labels + np.uint8(1), ras_from_ijk(volume))
+    replaced = {segment_id: segment for segment_id, segment in _segments(node) if segment_id.startswith(_OURS)}
     segmentation = node.GetSegmentation()
+    if node.GetTransformNodeID() is None and segmentation.GetNumberOfSegments() == len(replaced):  # nothing else moves
+        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    image = _oriented_image(labels.labels + np.uint8(1), _local_from_volume(node, volume) @ ras_from_ijk(volume))
+    ensure_labelmaps(node, volume)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     with NodeModify(node):
         segmentation.SetSourceRepresentationName(_LABELMAP)
-        for segment_id in [i for i, _ in _segments(node) if i.startswith("DeepDRR_")]:
+        for segment_id in replaced:
             segmentation.RemoveSegment(segment_id)
         first = segmentation.GetNthSegmentID(0) if segmentation.GetNumberOfSegments() else ""
         for label, its in enumerate(labels.materials):
-            segmentation.AddSegment(_segment(its, label + 1, image), f"DeepDRR_{its.name}", first)
+            segment_id = _OURS + its.name
+            segment = _segment(its, label + 1, image)
+            _copy_tags(replaced.get(segment_id), segment)
+            segmentation.AddSegment(segment, segment_id, first)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     with NodeModify(display):
         for its in labels.materials:
             opacity = _OPACITY_3D.get(its.name, 1.0)
-            display.SetSegmentVisibility3D(f"DeepDRR_{its.name}", opacity > 0.0)
-            display.SetSegmentVisibility(f"DeepDRR_{its.name}", opacity > 0.0)
-            display.SetSegmentOpacity3D(f"DeepDRR_{its.name}", opacity)
-            display.SetSegmentOpacity2DFill(f"DeepDRR_{its.name}", _FILL_2D.get(its.name, 0.6))
+            segment_id = _OURS + its.name
+            display.SetSegmentVisibility3D(segment_id, opacity > 0.0)
+            display.SetSegmentVisibility(segment_id, opacity > 0.0)
+            display.SetSegmentOpacity3D(segment_id, opacity)
+            display.SetSegmentOpacity2DFill(segment_id, _FILL_2D.get(its.name, 0.6))
     _put_beside(node, volume)
     return node
 
 
 def segmentation_of(volume: Any) -> Any | None:
-    """The segmentation whose reference is this CT, the latest if there are several."""
+    """The segmentation of materials whose reference is this CT, the latest if there are several.
+
+    One in which no segment says what it is made of, such as a drawn tumour's, would leave the CT without bones: it is
+    taken only where somebody asks for it.
+    """
     nodes = volume.GetScene().GetNodesByClass("vtkMRMLSegmentationNode")
     nodes.UnRegister(None)
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     found = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
-    mine = [node for node in found if node.GetNodeReferenceID(role) == volume.GetID()]
+    mine = [node for node in found if reference_volume(node) is volume and _is_of_materials(node)]
     return mine[-1] if mine else None
+
+
+def reference_volume(segmentation_node: Any) -> Any | None:
+    """The CT that a segmentation was made for; None where it is not known, or no longer in the scene."""
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    return segmentation_node.GetNodeReference(role)
+
+
+def may_be_filled(segmentation_node: Any | None, volume: Any) -> bool:
+    """Whether the CT's materials may go into a segmentation without loss: its own, or one that belongs to no CT yet.
+
+    Not one of surfaces, which would become voxels.
+    """
+    if segmentation_node is None:
+        return False
+    segmentation = segmentation_node.GetSegmentation()
+    if segmentation.GetNumberOfSegments() and segmentation.GetSourceRepresentationName() != _LABELMAP:
+        return False
+    reference = reference_volume(segmentation_node)
+    if reference is not None:
+        return reference is volume
+    return not any(segment_id.startswith(_OURS) for segment_id, _ in _segments(segmentation_node))
 
 
 def ensure_labelmaps(segmentation_node: Any, volume: Any) -> None:
@@ -155,6 +191,26 @@ def ensure_labelmaps(segmentation_node: Any, volume: Any) -> None:
             f"The segments of {segmentation_node.GetName()} cannot be turned into voxels: create their "
             "'Binary labelmap' representation in the module Segmentations."
         )
+
+
+def _is_of_materials(segmentation_node: Any) -> bool:
+    return any(
+        _tag(segment, TAG_MATERIAL) or _material_name(segment) != DEFAULT_MATERIAL
+        for _, segment in _segments(segmentation_node)
+    )
+
+
+def _local_from_volume(segmentation_node: Any, volume: Any) -> FloatArray:
+    """From a volume's own coordinates to those of a segmentation, (4, 4)."""
+    if segmentation_node.GetTransformNodeID() == volume.GetTransformNodeID():
+        return np.eye(4)
+    return np.linalg.inv(world_from_parent(segmentation_node)) @ world_from_parent(volume)
+
+
+def _copy_tags(before: Any | None, segment: Any) -> None:
+    for name in (TAG_MATERIAL, TAG_DENSITY, TAG_ENABLED, TAG_PRIORITY) if before is not None else ():
+        if value := _tag(before, name):
+            segment.SetTag(name, value)
 
 
 def _segments(segmentation_node: Any) -> Iterator[tuple[str, Any]]:

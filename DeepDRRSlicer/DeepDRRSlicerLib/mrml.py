@@ -19,8 +19,11 @@ def world_from_parent(node: Any) -> FloatArray:
     if parent is None:
         return np.eye(4)
     if not parent.IsTransformToWorldLinear():
+        bending = parent
+        while bending.IsLinear():
+            bending = bending.GetParentTransformNode()
         raise ValueError(
-            f"{node.GetName()} is under a transform that bends it ({parent.GetName()}): harden that transform first."
+            f"{node.GetName()} is under a transform that bends it ({bending.GetName()}): harden that transform first."
         )
     matrix = vtk.vtkMatrix4x4()
     parent.GetMatrixTransformToWorld(matrix)

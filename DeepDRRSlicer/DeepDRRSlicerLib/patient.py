@@ -126,7 +126,7 @@ class Patient:
         ct = ct_nodes.ct_volume(self.volume_node)
         if self._baked() is None:
             return ct
-        return replace(ct, ras_from_ijk=ct_nodes.ras_from_local(self.volume_node) @ ct.ras_from_ijk)
+        return replace(ct, ras_from_ijk=ct_nodes.world_from_ijk(self.volume_node))
 
     def _key_of_segments(self) -> Hashable:
         node: Any = self.segmentation_node

@@ -32,6 +32,9 @@ from .technique import Technique
 if TYPE_CHECKING:
     from DeepDRRLogic.image import XRayImage
 
+THRESHOLDS = "thresholds"
+"""In place of a segmentation: the CT is split by thresholds, whatever segmentations there are."""
+
 
 class SceneLogic:
     """The work of the module on one scene; keeps patients and exposures at hand, but no state that matters."""
@@ -50,6 +53,13 @@ class SceneLogic:
         """Let go of the CT, its densities and all exposures: whatever is asked for next is of another scene."""
         self._patient = None
         self._images.clear()
+
+    def tidyUp(self) -> None:
+        """After nodes were deleted elsewhere: take out of the scene and of memory what they leave behind."""
+        carm_display.remove_orphans(self.scene)
+        if self._patient is not None and not in_scene(self._patient.volume_node):
+            self._patient = None
+        self._images = {node: kept for node, kept in self._images.items() if in_scene(node)}
 
     def verdict(self, volumeNode: Any | None) -> str:
         """One line on whether a volume will do as a CT."""
@@ -144,11 +154,10 @@ class SceneLogic:
     ) -> Any:
         """Shoot: an X-ray of full quality, in the image node given, or the C-arm's own.
 
-        Without a segmentation the one that belongs to the CT is taken, or else thresholds; without a C-arm the first
-        of the scene, or a new one around the CT.
+        Without a segmentation the one that belongs to the CT is taken, or else thresholds, as always where it is
+        THRESHOLDS; without a C-arm the first of the scene, or a new one around the CT.
         """
-        if segmentationNode is None and volumeNode is not None:
-            segmentationNode = material_nodes.segmentation_of(volumeNode)
+        segmentationNode = _segmentation(volumeNode, segmentationNode)
         carm = carm or next(iter(self.carms()), None) or self.carm(volumeNode=volumeNode)
         technique = technique or Technique()
         arm = carm.arm()
@@ -229,9 +238,11 @@ class SceneLogic:
         progress: Callable[[int, int], None] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Any:
-        """Turn the C-arm from angle to angle and record what it sees: a sequence browser, ready to play."""
-        if segmentationNode is None:
-            segmentationNode = material_nodes.segmentation_of(volumeNode)
+        """Turn the C-arm from angle to angle and record what it sees: a sequence browser, ready to play.
+
+        Segmentation and C-arm as in `render`.
+        """
+        segmentationNode = _segmentation(volumeNode, segmentationNode)
         carm = carm or next(iter(self.carms()), None) or self.carm(volumeNode=volumeNode)
         patient = self.patient(volumeNode, segmentationNode)
         turn = sweeps.Sweep(joint, startDeg, stopDeg, frames, width)
@@ -259,3 +270,12 @@ class SceneLogic:
     def export(self, imageNode: Any, path: str | Path) -> list[Path]:
         """Write an X-ray as .png, .tif, .nrrd, .npz or .json, with a sidecar that holds the projection matrix."""
         return exporting.export(self.xray(imageNode), imageNode, Path(path))
+
+
+def _segmentation(volume: Any | None, given: Any | None) -> Any | None:
+    """The segmentation that is meant; None for thresholds."""
+    if isinstance(given, str):
+        if given != THRESHOLDS:
+            raise ValueError(f"{given!r} is no segmentation: give a segmentation node, or {THRESHOLDS!r}.")
+        return None
+    return material_nodes.segmentation_of(volume) if given is None and volume is not None else given

@@ -14,6 +14,7 @@ from DeepDRRLogic.files import replaced_when_written
 from DeepDRRLogic.volume import CTVolume
 
 from .background import CT, HU, LABELS, PROGRESS, RESULT
+from .trouble import words
 
 
 def work(folder: Path) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def work(folder: Path) -> dict[str, Any]:
             options = options | {"progress": _report}
         labels = segmentation.segment(ct, method, **options)
     except (ValueError, TypeError, ImportError, MemoryError) as error:
-        return {"error": str(error) or type(error).__name__}
+        return {"error": words(error)}
     with replaced_when_written(folder / LABELS) as (temporary,), temporary.open("wb") as file:
         np.save(file, labels.labels, allow_pickle=False)
     return {"materials": [its.name for its in labels.materials]}

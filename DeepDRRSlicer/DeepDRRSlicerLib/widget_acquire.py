@@ -25,6 +25,7 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         self._panel = panel
         self._watched: Any = None
         self._sweep_cancelled = False
+        self._recording = False
         ui = panel.ui
         ui.shootButton.connect("clicked(bool)", self._shoot)
         ui.keepButton.connect("clicked(bool)", self._keep)
@@ -39,15 +40,9 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         self._show_progress(False)
 
     def update(self) -> None:
-        ui, parameters = self._panel.ui, self._panel.parameters
-        has_ct = parameters.ctVolume is not None
-        has_image = self._image() is not None
-        ui.shootButton.enabled = has_ct
-        ui.sweepButton.enabled = has_ct
-        ui.keepButton.enabled = has_image
-        ui.exportButton.enabled = has_image
-        self._show_layout()
-        self._watch(parameters.landmarks)
+        self._enable()
+        self.show_layout()
+        self._watch(self._panel.parameters.landmarks)
         self.show_points()
 
     def scene_closed(self) -> None:
@@ -59,8 +54,7 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
 
     def image_changed(self) -> None:
         """The X-ray is another one: its points lie elsewhere, and it can be kept."""
-        self._panel.ui.keepButton.enabled = True
-        self._panel.ui.exportButton.enabled = True
+        self._enable()
         self.show_points()
 
     def show_points(self) -> None:
@@ -77,6 +71,16 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         else:
             ui.pointsTable.setRowCount(0)
         self._update_markers(points)
+
+    def _enable(self) -> None:
+        """While a sweep is recorded nothing else can be taken, kept or written."""
+        ui = self._panel.ui
+        has_ct = not self._recording and self._panel.parameters.ctVolume is not None
+        has_image = not self._recording and self._image() is not None
+        ui.shootButton.enabled = has_ct
+        ui.sweepButton.enabled = has_ct
+        ui.keepButton.enabled = has_image
+        ui.exportButton.enabled = has_image
 
     def _image(self) -> Any:
         carm = self._panel.carm
@@ -100,10 +104,11 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
             self._panel.need_simulator()
             self._panel.need_scatter()
             self._show_progress(True)
+            self._enable()
             try:
                 recorded = self._panel.logic.sweep(
                     parameters.ctVolume,
-                    parameters.segmentation,
+                    self._panel.segments,
                     self._panel.carm,
                     technique_of(parameters),
                     joint=SWEEPS[parameters.sweepJoint],
@@ -133,12 +138,12 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         self._sweep_cancelled = True
 
     def _show_progress(self, running: bool) -> None:
-        ui = self._panel.ui
+        ui, self._recording = self._panel.ui, running
         ui.sweepProgress.visible = running
         ui.cancelSweepButton.visible = running
         ui.sweepButton.visible = not running
         ui.sweepJointSelector.visible = not running
-        for name in ("ctSection", "materialsSection", "carmSection", "xraySection", "shootButton", "exportButton"):
+        for name in ("ctSection", "materialsSection", "carmSection", "xraySection"):
             getattr(ui, name).enabled = not running
 
     def _export(self, _checked: bool = False) -> None:
@@ -160,7 +165,8 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
             elif node is not None:
                 node.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
 
-    def _show_layout(self) -> None:
+    def show_layout(self) -> None:
+        """Which of our layouts the views are in, whoever chose it."""
         selector, node = self._panel.ui.layoutSelector, layout.layout_node_of(slicer.mrmlScene)
         selector.enabled = node is not None
         arrangement = node.GetViewArrangement() if node is not None else None

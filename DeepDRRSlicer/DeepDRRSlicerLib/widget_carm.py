@@ -164,7 +164,8 @@ class CArmSection:
             carm = self._panel.logic.carm(name, volumeNode=self._panel.parameters.ctVolume)
             carm_display.set_handles_shown(carm, True)
             self._panel.parameters.carm = carm.root
-            layout.show_layout(layout.layout_node_of(slicer.mrmlScene))
+            if not self._panel.xray_view.is_mapped:
+                layout.show_layout(layout.layout_node_of(slicer.mrmlScene))
             viewpoint.look_at_carm(carm)
 
     def _remove(self, _checked: bool = False) -> None:

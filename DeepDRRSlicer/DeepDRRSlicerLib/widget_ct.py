@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import slicer
 
-from . import ct_nodes, xray_nodes
+from . import ct_nodes, material_nodes, xray_nodes
 from .widget_panel import Panel
 
 
@@ -16,6 +17,7 @@ class CTSection:
     def __init__(self, panel: Panel) -> None:
         self._panel = panel
         self._judged: Any = None
+        self._followed: tuple[Any, Any] = (None, None)
         panel.ui.loadButton.connect("clicked(bool)", self._load)
         panel.ui.phantomButton.connect("clicked(bool)", self._add_phantom)
 
@@ -27,10 +29,14 @@ class CTSection:
 
     def update(self) -> None:
         self.hide_xrays()
+        self._choose_segments()
+        self.judge()
+
+    def judge(self) -> None:
+        """Say whether the CT will do, anew if its values, its place or its transforms have changed."""
         node = self._panel.parameters.ctVolume
-        image = node.GetImageData() if node is not None else None
-        key = (node.GetID(), image.GetMTime()) if image is not None else None
-        if key == self._judged and key is not None:
+        key = _key(node) if node is not None else ""
+        if key == self._judged:
             return
         self._judged = key
         label = self._panel.ui.verdictLabel
@@ -39,11 +45,23 @@ class CTSection:
 
     def scene_closed(self) -> None:
         self._judged = None
+        self._followed = (None, None)
         # The next scene may have a CT under the ID of an X-ray of this one.
         self._panel.ui.ctSelector.sortFilterProxyModel().hiddenNodeIDs = []
 
     def close(self) -> None:
         """Nothing is observed here."""
+
+    def _choose_segments(self) -> None:
+        """A CT that is newly chosen brings its own segments, or none: those of the CT before are not its materials.
+
+        What a scene was saved with stays.
+        """
+        parameters = self._panel.parameters
+        ct = parameters.ctVolume
+        (followed, before), self._followed = self._followed, (parameters, ct)
+        if followed is parameters and before is not ct:
+            parameters.segmentation = material_nodes.segmentation_of(ct) if ct is not None else None
 
     def _load(self, _checked: bool = False) -> None:
         before = _volumes()
@@ -59,6 +77,13 @@ class CTSection:
             node = ct_nodes.phantom_node(slicer.mrmlScene)
             self._panel.parameters.ctVolume = node
             _show_in_slices(node)
+
+
+def _key(volume: Any) -> Hashable:
+    try:
+        return ct_nodes.content_key(volume), ct_nodes.ras_from_local(volume).tobytes()
+    except ValueError as error:
+        return str(error)
 
 
 def _volumes() -> list[Any]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import qt
 import slicer
+import vtk
+from slicer.util import VTKObservationMixin
 
 from . import carm_display, layout
 from .live import LiveSession
@@ -17,12 +19,14 @@ from .xray_view import XRayView
 _WAITING = "X-rays wait for Python packages: press Shoot to install them."
 
 
-class LiveSection:
+class LiveSection(VTKObservationMixin):  # type: ignore[misc]
     """Not a section that is seen: the last to be updated, it renders what the others chose."""
 
     def __init__(self, panel: Panel) -> None:
+        super().__init__()
         self._panel = panel
         self._showing = False
+        self._layout: Any = None
         self._view = XRayView(slicer.mrmlScene)
         self._second_view: XRayView | None = None
         self._session = LiveSession(
@@ -41,6 +45,7 @@ class LiveSection:
     def update(self) -> None:
         parameters = self._panel.parameters
         arms = self._panel.logic.carms()
+        self._watch_layout()
         self._show_images(arms)
         self._clear_detectors(arms)
         self._session.enabled = False
@@ -54,12 +59,15 @@ class LiveSection:
             self._panel.ui.statusLabel.text = ""
         if wanted and not self._panel.has_simulator:
             self._panel.ui.statusLabel.text = _WAITING
+        if self._session.enabled and self._session.trouble and not self._panel.ui.messageLabel.text:
+            self._failed(self._session.trouble)
 
     def scene_closed(self) -> None:
         self._session.scene_closed()
         self._close_views()
 
     def close(self) -> None:
+        self.removeObservers()
         self._session.close()
         self._close_views()
 
@@ -74,7 +82,8 @@ class LiveSection:
             panel.parameters.carm = panel.logic.carm(volumeNode=panel.parameters.ctVolume).root
         parameters = panel.parameters
         started = time.perf_counter()
-        image = panel.logic.render(parameters.ctVolume, parameters.segmentation, panel.carm, technique_of(parameters))
+        image = panel.logic.render(parameters.ctVolume, panel.segments, panel.arm, technique_of(parameters))
+        self._session.shot(panel.arm)
         parameters.xrayImage = image
         self._show_images(panel.logic.carms())
         if not self._view.is_mapped:
@@ -119,7 +128,7 @@ class LiveSection:
         if carm.root is not at_work.root or image is None:
             return
         columns, rows, _depth = image.GetImageData().GetDimensions()
-        rate = self._session.frames_per_second
+        rate = self._session.pace.frames_per_second
         speed = "full quality" if quality == "full" else f"{rate:.0f} pictures/s" if rate else "preview"
         self._panel.ui.statusLabel.text = f"Live: {columns} × {rows} pixels, {speed}"
         self._panel.acquire.image_changed()
@@ -132,8 +141,28 @@ class LiveSection:
     def _dragged(self, joint: str, before: dict[Any, Any]) -> None:
         self._panel.edits.began(self._panel.logic.scene, f"handle {joint}", before)
 
-    def _failed(self, error: Any) -> None:
-        self._panel.say(str(error), is_error=True)
+    def _failed(self, error: str) -> None:
+        """The X-ray that is shown is an old one."""
+        self._panel.ui.statusLabel.text = ""
+        self._panel.say(error, is_error=True)
+        self._panel.scan.judge()
+
+    def _watch_layout(self) -> None:
+        """Slicer has menus of its own for layouts, which bring the X-ray back into view or take it away."""
+        node = layout.layout_node_of(slicer.mrmlScene)
+        if node is not self._layout:
+            self.removeObservers()
+            self._layout = node
+            if node is not None:
+                self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._layout_changed)
+
+    def _layout_changed(self, *_: object) -> None:
+        _call_later(0, self._laid_out)  # when the views are there
+
+    def _laid_out(self) -> None:
+        if self._panel.parameters is not None:
+            self._panel.acquire.show_layout()
+            self._session.request()
 
     def _is_visible(self) -> bool:
         return self._view.is_mapped or self._view.on_detector

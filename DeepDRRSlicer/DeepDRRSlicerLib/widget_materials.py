@@ -10,6 +10,7 @@ from slicer.util import VTKObservationMixin
 
 from . import material_nodes
 from .mrml import in_scene
+from .widget_editor import EditorBox
 from .widget_panel import Panel
 
 _POLL_MS = 150
@@ -33,7 +34,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._filling = False
         self._shown: Any = None
         self._choices = material_nodes.material_choices()
-        self._editor: Any = None
+        self._editor = EditorBox(panel)
         self._timer = qt.QTimer()
         self._timer.setInterval(_POLL_MS)
         self._timer.connect("timeout()", self._poll)
@@ -41,7 +42,6 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         ui.segmentButton.connect("clicked(bool)", self._start)
         ui.cancelSegmentButton.connect("clicked(bool)", self._cancel)
         ui.materialTable.connect("cellChanged(int,int)", self._edited)
-        ui.editGroup.connect("toggled(bool)", self._open_editor)
         ui.segments3DCheck.connect("toggled(bool)", self._show_in_3d)
         self._prepare_table()
         self._show_progress(False)
@@ -59,27 +59,21 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         ui.segments3DCheck.enabled = parameters.segmentation is not None
         ui.segments3DCheck.checked = _is_in_3d(parameters.segmentation)
         self._filling = False
-        if self._editor is not None:
-            self._connect_editor()
+        self._editor.update()
+        self._say_whose()
 
     def enter(self) -> None:
         """The module was opened."""
-        if self._editor is not None and not self._panel.ui.editGroup.collapsed:
-            self._editor.installKeyboardShortcuts()
+        self._editor.enter()
 
     def exit(self) -> None:
-        """The module was left: an effect would go on taking the clicks in the views, and the editor the keys."""
-        if self._editor is not None:
-            self._editor.setActiveEffect(None)
-            self._editor.uninstallKeyboardShortcuts()
-            self._editor.removeViewObservations()
+        """The module was left."""
+        self._editor.exit()
 
     def scene_closed(self) -> None:
         self._end_job()
         self._watch(None)
-        if self._editor is not None:
-            self._editor.setSegmentationNode(None)
-            self._editor.removeViewObservations()
+        self._editor.scene_closed()
 
     def close(self) -> None:
         self.exit()
@@ -96,8 +90,12 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
             if method == "threshold":
                 options = {"air_max_hu": parameters.airMaxHu, "bone_min_hu": parameters.boneMinHu}
             self._job = self._panel.logic.startSegmentation(parameters.ctVolume, method, **options)
-            self._target = (parameters.ctVolume, parameters.segmentation)
-            self._note = _NO_NETWORK if (parameters.method, method) == ("auto", "threshold") else ""
+            chosen, note = parameters.segmentation, ""
+            if chosen is not None and not material_nodes.may_be_filled(chosen, parameters.ctVolume):
+                note = f"{chosen.GetName()} stays as it is; these segments are new. "
+                chosen = None
+            self._target = (parameters.ctVolume, chosen)
+            self._note = note + (_NO_NETWORK if (parameters.method, method) == ("auto", "threshold") else "")
             self._show_progress(True)
             self._timer.start()
 
@@ -117,9 +115,16 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         job, (volume, segmentation) = self._job, self._target
         self._end_job()
         with self._panel.attempt(busy=True):
+            job.labels()  # where there are none, nothing is touched
+            parameters = self._panel.parameters
+            if parameters.ctVolume is not volume:  # no Undo reaches segments that are not shown: they stay
+                self._panel.logic.finishSegmentation(job, volume)
+                self._panel.say(f"{volume.GetName()} is segmented: choose it under CT to see its segments.")
+                return
             if in_scene(segmentation):
-                self._save_segments()
-            self._panel.parameters.segmentation = self._panel.logic.finishSegmentation(job, volume, segmentation)
+                parameters.segmentation = segmentation
+                self._editor.save()
+            parameters.segmentation = self._panel.logic.finishSegmentation(job, volume, segmentation)
             self._panel.say(self._note)
 
     def _cancel(self, _checked: bool = False) -> None:
@@ -143,6 +148,19 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         ui.segmentProgress.visible = running
         ui.cancelSegmentButton.visible = running
         ui.segmentButton.visible = not running
+
+    def _say_whose(self) -> None:
+        """Segments of another CT are taken all the same: it may be a copy, or registered to this one."""
+        parameters, label = self._panel.parameters, self._panel.ui.segmentsLabel
+        segments, ct = parameters.segmentation, parameters.ctVolume
+        its = material_nodes.reference_volume(segments) if segments is not None else None
+        label.setStyleSheet("color: #b26a00")
+        label.visible = its is not None and ct is not None and its is not ct
+        if its is not None and ct is not None:
+            label.text = (
+                f"{segments.GetName()} was made for {its.GetName()}, not for {ct.GetName()}: "
+                "choose segments of this CT, or press Segment."
+            )
 
     def _watch(self, node: Any) -> None:
         if node is self._watched:
@@ -213,7 +231,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
 
     def _set(self, segment_id: str, **values: Any) -> None:
         with self._panel.attempt():
-            self._save_segments()
+            self._editor.save()
             material_nodes.set_material(self._panel.parameters.segmentation, segment_id, **values)
         self._refill()
 
@@ -230,48 +248,6 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
     def _refill(self) -> None:
         self._shown = None
         self._fill_table()
-
-    def _open_editor(self, opened: bool) -> None:
-        if opened:
-            self._make_editor()
-            self.enter()
-        else:
-            self.exit()
-
-    def _make_editor(self) -> None:
-        """The editor is large and slow to make: it is made when it is first wanted."""
-        if self._editor is not None:
-            return
-        self._editor = slicer.qMRMLSegmentEditorWidget()
-        self._editor.setMRMLScene(slicer.mrmlScene)
-        self._editor.segmentationNodeSelectorVisible = False
-        self._editor.sourceVolumeNodeSelectorVisible = False
-        self._editor.switchToSegmentationsButtonVisible = False
-        self._editor.maximumNumberOfUndoStates = 10
-        self._panel.ui.editGroup.layout().addWidget(self._editor)
-        self._connect_editor()
-
-    def _save_segments(self) -> None:
-        """For the Segment Editor's own Undo, which knows materials and keeps voxels that stay only once.
-
-        The scene's Undo would copy all of them each time.
-        """
-        self._make_editor()
-        self._editor.saveStateForUndo()
-
-    def _connect_editor(self) -> None:
-        editor, parameters = self._editor, self._panel.parameters
-        node = slicer.mrmlScene.GetSingletonNode("DeepDRRSlicer", "vtkMRMLSegmentEditorNode")
-        if node is None:
-            node = slicer.vtkMRMLSegmentEditorNode()
-            node.SetSingletonTag("DeepDRRSlicer")
-            node = slicer.mrmlScene.AddNode(node)
-        if editor.mrmlSegmentEditorNode() is not node:
-            editor.setMRMLSegmentEditorNode(node)
-        if editor.segmentationNode() is not parameters.segmentation:
-            editor.setSegmentationNode(parameters.segmentation)
-        if editor.sourceVolumeNode() is not parameters.ctVolume:
-            editor.setSourceVolumeNode(parameters.ctVolume)
 
 
 def _is_in_3d(node: Any) -> bool:

@@ -11,7 +11,9 @@ import slicer
 
 from . import carm_display, dependencies
 from .carm_nodes import CArmNodes
+from .scene_logic import THRESHOLDS
 from .technique import NETWORK_SCATTER
+from .trouble import CANNOT, words
 from .undoing import Edits
 from .xray_view import XRayView
 
@@ -60,6 +62,12 @@ class Panel:
             raise ValueError("There is no C-arm: add one.")
         return self.carm
 
+    @property
+    def segments(self) -> Any:
+        """What shots and recordings take for materials: the segments chosen, or thresholds, as Live does."""
+        chosen = self.parameters.segmentation
+        return THRESHOLDS if chosen is None else chosen
+
     def say(self, text: str, *, is_error: bool = False) -> None:
         """Show a line at the top of the panel; an empty text takes it away."""
         label = self.ui.messageLabel
@@ -83,8 +91,8 @@ class Panel:
             slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             yield
-        except (ValueError, OSError) as error:
-            self.say(str(error), is_error=True)
+        except CANNOT as error:
+            self.say(words(error), is_error=True)
         finally:
             if busy:
                 slicer.app.restoreOverrideCursor()
@@ -126,15 +134,21 @@ class Panel:
         dependencies.install(dependencies.missing_for_network(), ask=slicer.util.confirmOkCancelDisplay)
 
     def update(self) -> None:
-        """Let every section show what there is now."""
-        if self._updating or self.parameters is None:
+        """Let every section show what there is now, once the scene is whole: files are read node by node."""
+        if self._updating or self.parameters is None or self.logic.scene.IsBatchProcessing():
             return
         self._updating = True
         try:
             for section in self.sections:
-                section.update()
+                self._update(section)
         finally:
             self._updating = False
+
+    def _update(self, section: Any) -> None:
+        try:
+            section.update()
+        except CANNOT as error:
+            self.say(words(error), is_error=True)
 
     def scene_closed(self) -> None:
         """Nothing of a scene outlives it: not what is under way, nor what was said."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ CAMERA = "DeepDRR.Camera"
 TECHNIQUE = "DeepDRR.Technique"
 CT_ROLE, SEGMENTATION_ROLE, CARM_ROLE = "DeepDRR.ct", "DeepDRR.segmentation", "DeepDRR.carm"
 _WINDOW = "DeepDRR.Window"
+_WINDOW_TOLERANCE = 1e-4
 _GREY, _INVERTED = "vtkMRMLColorTableNodeGrey", "vtkMRMLColorTableNodeInvertedGrey"
 
 
@@ -124,7 +126,7 @@ def _apply_window(node: Any, picture: Picture, moving: bool) -> None:
         shown = (display.GetWindowLevelMin(), display.GetWindowLevelMax())
         before = json.loads(node.GetAttribute(_WINDOW) or "[]")
         # Another preset or kind of picture asks for its window; else the user's own is kept.
-        if before and before[0] == kind and not np.allclose(before[1:], shown, rtol=1e-6, atol=1e-9):
+        if before and before[0] == kind and not _is_window(shown, before[1:]):
             return
         if before and before[0] == kind and moving:
             return
@@ -132,6 +134,12 @@ def _apply_window(node: Any, picture: Picture, moving: bool) -> None:
         display.SetWindowLevelMinMax(center - width / 2, center + width / 2)
         shown = (display.GetWindowLevelMin(), display.GetWindowLevelMax())
         node.SetAttribute(_WINDOW, json.dumps([kind, *shown]))
+
+
+def _is_window(shown: Sequence[float], set_before: Sequence[float]) -> bool:
+    """Whether nobody has touched a window since it was set: scene files keep six digits of its width and level."""
+    low, high = set_before
+    return np.allclose(shown, set_before, rtol=0.0, atol=_WINDOW_TOLERANCE * abs(high - low))
 
 
 def _black(settings: DisplaySettings) -> float:

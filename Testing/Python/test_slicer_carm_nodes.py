@@ -188,6 +188,21 @@ def test_a_removed_c_arm_leaves_nothing_behind(scene):
     assert scene.GetNumberOfNodes() == before
 
 
+def test_a_c_arm_whose_root_was_deleted_leaves_nothing_but_its_neighbour(scene, carm):
+    carm_display.update_model(carm)
+    carm_display.set_handles_shown(carm, True)
+    before = scene.GetNumberOfNodes()
+    deleted = CArmNodes.create(scene, "Deleted")
+    carm_display.update_model(deleted)
+    carm_display.set_handles_shown(deleted, True)
+    display = deleted.root.GetDisplayNode()
+    scene.RemoveNode(deleted.root)
+    scene.RemoveNode(display)
+    carm_display.remove_orphans(scene)
+    assert scene.GetNumberOfNodes() == before
+    assert carm.is_valid() and carm_display.are_handles_shown(carm)
+
+
 def test_a_c_arm_that_lost_a_joint_says_so(scene, carm):
     scene.RemoveNode(carm.node("secondary"))
     assert not carm.is_valid()

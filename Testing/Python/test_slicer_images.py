@@ -142,6 +142,35 @@ def test_the_window_is_the_presets_until_the_user_changes_it(scene, logic):
     assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == pytest.approx((2.5, 8.5))
 
 
+def test_six_digits_of_a_window_are_not_the_users_own(scene, logic):
+    """Scene files keep no more of an automatic window's width and level."""
+    ct = ball_ct(scene, np.eye(3))
+    arm = small_arm(logic, volumeNode=ct)
+    display = logic.render(ct, None, arm, QUIET).GetDisplayNode()
+    display.SetWindowLevel(display.GetWindow() * (1 + 4e-6), display.GetLevel() * (1 - 4e-6))
+    read = display.GetWindowLevelMin(), display.GetWindowLevelMax()
+    arm.set(source_to_detector_mm=1400.0, width=96)
+    logic.render(ct, None, arm, Technique(noise=False, kvp=60.0))
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) != pytest.approx(read, rel=1e-3)
+
+
+def test_a_shearing_parent_transform_is_named_before_anything_is_rendered(scene, logic):
+    ct = ball_ct(scene, np.eye(3))
+    assert "shears" not in logic.verdict(ct)
+    shear = np.eye(4)
+    shear[0, 1] = 0.3
+    ct.SetAndObserveTransformNodeID(add_transform(scene, shear, "Registration").GetID())
+    words = "The transform Registration shears this CT: harden it and resample"
+    assert logic.verdict(ct).startswith(words)
+    with pytest.raises(ValueError, match=words):
+        logic.render(ct, None, small_arm(logic), QUIET)
+
+
+def test_a_c_arm_cannot_be_put_around_an_empty_volume(scene, logic):
+    with pytest.raises(ValueError, match="Lost file is empty"):
+        logic.carm(volumeNode=scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Lost file"))
+
+
 @pytest.mark.parametrize(("log", "polarity", "color"), [
     (True, "bones_bright", "Grey"), (True, "bones_dark", "InvertedGrey"),
     (False, "bones_dark", "Grey"), (False, "bones_bright", "InvertedGrey"),

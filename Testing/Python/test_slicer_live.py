@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import vtk
 from slicer.util import arrayFromVolume, arrayFromVolumeModified, vtkMatrixFromArray
 from slicer_scene import Clock, add_ct, add_transform, body_hu, edited, layer_of, make_scene
 
@@ -18,6 +19,7 @@ from DeepDRRSlicerLib.live import LiveSession
 from DeepDRRSlicerLib.preview_size import FRAME_S, WIDTHS, PreviewSize
 from DeepDRRSlicerLib.scene_logic import SceneLogic
 from DeepDRRSlicerLib.technique import Technique
+from DeepDRRSlicerLib.xray_nodes import technique_of_image
 
 QUIET = Technique(noise=False)
 
@@ -129,7 +131,7 @@ def test_motion_goes_on_while_the_hand_does(stage):
         stage.carm.set(primary_angle_deg=float(angle))
         stage.clock.run(0.02)
     assert stage.frames == ["preview"] * 30
-    assert stage.session.frames_per_second == pytest.approx(50.0, rel=0.1)
+    assert stage.session.pace.frames_per_second == pytest.approx(50.0, rel=0.1)
 
 
 def test_a_full_picture_that_nobody_waits_for_any_more_is_dropped(stage):
@@ -314,6 +316,114 @@ def test_scatter_that_takes_minutes_is_left_to_the_shot(stage):
     assert set(asked) == {"", "kernel"}
     stage.logic.render(stage.ct, stage.segmentation, stage.carm, Technique(noise=False, scatter="montecarlo"))
     assert asked[-1] == "montecarlo"
+
+
+def test_a_shot_with_slow_scatter_stays_until_something_changes(stage):
+    slow, kernel = Technique(noise=False, scatter="montecarlo"), stage.logic.patient(stage.ct, stage.segmentation)
+    made = kernel.scatter("kernel", "full")
+    kernel.scatter = lambda name, quality: made if name else None
+    stage.at_rest()
+    pending = []
+
+    def submit(work, *arguments):
+        pending.append((Future(), work, arguments))
+        return pending[-1][0]
+
+    stage.session._worker.submit = submit
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], slow)
+    stage.clock.run(0.5)
+    assert len(pending) == 1, "without scatter, it is under way"
+    image = stage.logic.render(stage.ct, stage.segmentation, stage.carm, slow)
+    stage.session.shot(stage.carm)
+    shot = stage.picture.copy()
+    future, work, arguments = pending[-1]
+    future.set_result(work(*arguments))
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], slow)
+    stage.clock.run(1.0)
+    np.testing.assert_array_equal(stage.picture, shot)
+    assert stage.frames == ["preview"]
+    assert technique_of_image(image).scatter == "montecarlo"
+
+    stage.session._worker = AtOnce()
+    stage.carm.set(primary_angle_deg=1.0)
+    stage.clock.run(1.0)
+    assert stage.frames == ["preview", "preview", "full"]
+    assert technique_of_image(image).scatter == "", "the picture tells what made it"
+
+
+def test_an_image_that_is_deleted_is_made_again(stage):
+    stage.at_rest()
+    stage.scene.RemoveNode(stage.carm.image_node())
+    stage.session.request()
+    stage.clock.run(1.0)
+    assert stage.frames == ["preview", "full"]
+    assert stage.picture.max() > 1.0
+
+
+def bent(scene):
+    """A transform that bends whatever is under it."""
+    spline = vtk.vtkThinPlateSplineTransform()
+    places, moved = vtk.vtkPoints(), vtk.vtkPoints()
+    for n in range(8):
+        corner = np.array([(n >> axis & 1) - 0.5 for axis in range(3)]) * 200.0
+        places.InsertNextPoint(corner)
+        moved.InsertNextPoint(corner * (1.3 if n == 7 else 1.0))
+    spline.SetSourceLandmarks(places)
+    spline.SetTargetLandmarks(moved)
+    spline.SetBasisToR()
+    node = scene.AddNewNodeByClass("vtkMRMLTransformNode", "Warp")
+    node.SetAndObserveTransformToParent(spline)
+    return node
+
+
+@pytest.mark.parametrize("mishap", ["bent CT", "bent C-arm", "scaled C-arm", "empty CT", "no memory"])
+def test_what_makes_no_sense_is_said_once_and_no_old_picture_passes_for_a_new_one(stage, monkeypatch, mishap):
+    stage.at_rest()
+    scaled = add_transform(stage.scene, np.diag([1.1, 1.1, 1.1, 1.0]), "Scale")
+    if mishap == "bent CT":
+        stage.ct.SetAndObserveTransformNodeID(bent(stage.scene).GetID())
+    elif mishap == "bent C-arm":
+        stage.carm.root.SetAndObserveTransformNodeID(bent(stage.scene).GetID())
+    elif mishap == "scaled C-arm":
+        stage.carm.root.SetAndObserveTransformNodeID(scaled.GetID())
+    elif mishap == "empty CT":
+        stage.ct.SetAndObserveImageData(None)
+    else:
+
+        def too_much(*_):
+            raise MemoryError("Unable to allocate 99 GiB")
+
+        monkeypatch.setattr("DeepDRRSlicerLib.exposing.prepare", too_much)
+        stage.carm.set(primary_angle_deg=10.0)
+    again = LiveSession(stage.logic, stage.clock.call_later, clock=stage.clock)
+    again.set_scene(stage.ct, stage.segmentation, [stage.carm], QUIET)  # as on opening the module
+    again.close()
+    stage.clock.run(1.0)
+    stage.session.request()
+    stage.clock.run(1.0)
+    words = {"bent CT": "Warp", "bent C-arm": "Warp", "empty CT": "CT is empty", "no memory": "enough memory"}
+    assert len(stage.errors) == 1 and words.get(mishap, "Remove scale") in stage.errors[0]
+    assert stage.session.trouble == stage.errors[0]
+    assert stage.frames == []
+    if mishap in ("bent CT", "scaled C-arm"):
+        node = stage.ct if mishap == "bent CT" else stage.carm.root
+        node.SetAndObserveTransformNodeID(None)
+        stage.clock.run(1.0)
+        assert stage.frames[-1] == "full"
+    else:
+        stage.session.set_scene(None, None, [stage.carm], QUIET)
+    assert stage.session.trouble == "", "of another CT nothing is known yet"
+
+
+def test_nothing_is_rendered_while_a_scene_is_read_and_all_of_it_after(stage):
+    stage.at_rest()
+    stage.scene.StartState(stage.scene.BatchProcessState)
+    stage.carm.set(primary_angle_deg=20.0)
+    stage.clock.run(1.0)
+    assert stage.frames == []
+    stage.scene.EndState(stage.scene.BatchProcessState)
+    stage.clock.run(1.0)
+    assert stage.frames == ["preview", "full"]
 
 
 def test_the_worker_gets_its_turn_though_nobody_lets_go_of_pythons_lock(stage, monkeypatch):

@@ -16,9 +16,9 @@ from DeepDRRLogic.segmentation.terminology import terminology_entry, terminology
 from DeepDRRLogic.volume import CTVolume, MaterialVolume
 from DeepDRRSlicerLib import material_nodes
 from DeepDRRSlicerLib.material_nodes import TAG_MATERIAL, segment_materials, set_material
-from DeepDRRSlicerLib.mrml import ras_from_ijk
+from DeepDRRSlicerLib.mrml import ras_from_ijk, world_from_parent
 from DeepDRRSlicerLib.patient import Patient, preview_factors
-from DeepDRRSlicerLib.scene_logic import SceneLogic
+from DeepDRRSlicerLib.scene_logic import THRESHOLDS, SceneLogic
 from DeepDRRSlicerLib.technique import Technique
 
 QUIET = Technique(noise=False)
@@ -230,20 +230,25 @@ def test_a_segmentation_on_another_grid_and_under_a_transform_lands_on_the_ct(sc
     assert len(k) * 8.0 == pytest.approx(15.0**3, rel=0.05)
 
 
-def test_a_surface_becomes_matter_too(scene, logic, ct):
+def ball_surface(scene, representation="Closed surface"):
+    """A segmentation of one surface, as an implant read from an STL file is."""
     ball = vtk.vtkSphereSource()
     ball.SetRadius(15.0)
     ball.SetThetaResolution(40)
     ball.SetPhiResolution(40)
     ball.Update()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Ball")
-    node.SetSourceRepresentationToClosedSurface()
+    node.GetSegmentation().SetSourceRepresentationName(representation)
     segment_of_ball = slicer.vtkSegment()
     segment_of_ball.SetName("Ball")
     segment_of_ball.SetTag(TAG_MATERIAL, "cobalt_chrome")
-    segment_of_ball.AddRepresentation("Closed surface", ball.GetOutput())
+    segment_of_ball.AddRepresentation(representation, ball.GetOutput())
     node.GetSegmentation().AddSegment(segment_of_ball, "Ball")
-    volume = logic.patient(ct, node).volume
+    return node
+
+
+def test_a_surface_becomes_matter_too(scene, logic, ct):
+    volume = logic.patient(ct, ball_surface(scene)).volume
     matter = (volume.density_g_cm3 > 8.0).sum() * 8.0
     assert matter == pytest.approx(4 / 3 * np.pi * 15.0**3, rel=0.03)
 
@@ -255,6 +260,82 @@ def test_running_again_keeps_the_segments_that_a_person_added(logic, ct, segment
     names = {s.segment_id for s in segment_materials(segmentation)}
     assert {"Plate", BONE, SOFT, "DeepDRR_air"} == names
     assert not (layer_of(segmentation, BONE) == 3).any()
+
+
+def test_a_surface_that_is_segmented_into_is_still_there_as_voxels(scene, logic, ct):
+    node = ball_surface(scene)
+    logic.segment(ct, "threshold", node)
+    assert {BONE, "Ball"} < {s.segment_id for s in segment_materials(node)}
+    volume = logic.patient(ct, node).volume
+    assert (volume.density_g_cm3 > 8.0).sum() * 8.0 == pytest.approx(4 / 3 * np.pi * 15.0**3, rel=0.03)
+    assert any(m.name == "bone" for m in volume.materials)
+
+
+def test_what_cannot_become_voxels_is_left_alone(scene, logic, ct):
+    node = ball_surface(scene, "Planar contour")  # of which Slicer makes voxels only with SlicerRT
+    with pytest.raises(ValueError, match="Ball cannot be turned into voxels"):
+        logic.segment(ct, "threshold", node)
+    assert [s.segment_id for s in segment_materials(node)] == ["Ball"]
+    assert node.GetSegmentation().GetSegment("Ball").GetRepresentation("Planar contour").GetNumberOfPoints() > 100
+
+
+def test_running_again_keeps_what_was_said_of_the_segments(logic, ct, segmentation):
+    set_material(segmentation, BONE, material="cortical_bone", density_g_cm3=1.5, priority=3)
+    set_material(segmentation, "DeepDRR_air", enabled=False)
+    before = segment_materials(segmentation)
+    logic.segment(ct, "threshold", segmentation)
+    assert segment_materials(segmentation) == before
+
+
+@pytest.mark.parametrize("whose", ["ct", "segmentation", "both"])
+def test_running_again_moves_nothing_that_a_person_added(scene, logic, ct, segmentation, whose):
+    values = np.zeros((40, 50, 60), np.uint8)
+    values[10:20, 20:30, 30:40] = 1
+    add_segment(segmentation, "Plate", values, ras_from_ijk(ct), {TAG_MATERIAL: "titanium"})
+    motion = rigid(rotation([0.0, 0.0, 1.0], 90.0), [30.0, -12.0, 9.0])
+    for node in {"ct": (ct,), "segmentation": (segmentation,), "both": (ct, segmentation)}[whose]:
+        node.SetAndObserveTransformNodeID(add_transform(scene, motion).GetID())
+
+    before, volume = world_from_parent(segmentation), logic.patient(ct, None).volume
+    logic.segment(ct, "threshold", segmentation)
+    np.testing.assert_array_equal(world_from_parent(segmentation), before)
+    set_material(segmentation, "Plate", material="soft_tissue", priority=-1)
+    assert logic.patient(ct, segmentation).volume.labels.tolist() == volume.labels.tolist(), "ours lie on the CT"
+
+
+def test_a_drawn_tumour_is_not_taken_for_the_cts_materials(scene, logic, ct, carm):
+    def drawn(name, tags):
+        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        node.SetReferenceImageGeometryParameterFromVolumeNode(ct)
+        values = np.zeros((40, 50, 60), np.uint8)
+        values[18:20, 20:22, 20:22] = 1
+        add_segment(node, "Tumour", values, ras_from_ijk(ct), tags)
+        node.GetSegmentation().GetSegment("Tumour").SetTerminology(terminology_entry("soft_tissue"))
+        return node
+
+    by_thresholds = shot(logic, ct, THRESHOLDS, carm)
+    drawn("Tumour", {})
+    assert material_nodes.segmentation_of(ct) is None
+    np.testing.assert_array_equal(shot(logic, ct, None, carm), by_thresholds)
+    named = drawn("Named", {TAG_MATERIAL: "soft_tissue"})
+    assert material_nodes.segmentation_of(ct) is named
+    assert np.abs(shot(logic, ct, None, carm) - by_thresholds).max() > 0.1
+    np.testing.assert_array_equal(shot(logic, ct, THRESHOLDS, carm), by_thresholds)
+    with pytest.raises(ValueError, match="'tresholds' is no segmentation"):
+        logic.render(ct, "tresholds", carm, QUIET)
+
+
+def test_materials_go_only_where_nothing_is_lost(scene, logic, ct, segmentation):
+    other = add_ct(scene, body_hu((30, 30, 30)), name="Other")
+    empty = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Empty")
+    assert material_nodes.may_be_filled(segmentation, ct)
+    assert not material_nodes.may_be_filled(segmentation, other)
+    assert material_nodes.may_be_filled(empty, other)
+    assert not material_nodes.may_be_filled(ball_surface(scene), ct)
+    assert not material_nodes.may_be_filled(None, ct)
+    scene.RemoveNode(ct)
+    assert material_nodes.reference_volume(segmentation) is None
+    assert not material_nodes.may_be_filled(segmentation, other), "its corrections are of a CT that is gone"
 
 
 def test_the_material_table_offers_what_the_simulator_knows():

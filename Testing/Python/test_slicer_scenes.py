@@ -151,6 +151,22 @@ def test_what_was_computed_for_a_scene_goes_with_it(scene, logic, ct):
     assert [ref() for ref in kept] == [None, None]
 
 
+def test_what_was_computed_for_a_ct_goes_with_it_and_its_images_stay(scene, logic, ct):
+    arm = logic.carm(volumeNode=ct, width=64, height=64, pixel_pitch_mm=4.0)
+    image, other = logic.render(ct, None, arm, SHOT), logic.keepCopy(arm.image_node())
+    patient, kept = weakref.ref(logic.patient(ct)), weakref.ref(logic.xray(image))
+    scene.RemoveNode(ct)
+    logic.tidyUp()
+    gc.collect()
+    assert patient() is None
+    assert logic.xray(image) is kept(), "it can still be exported"
+    scene.RemoveNode(image)
+    scene.RemoveNode(other)
+    logic.tidyUp()
+    gc.collect()
+    assert kept() is None
+
+
 def test_an_imported_scene_adds_its_c_arms_to_those_there_are(scene, logic, ct, tmp_path):
     logic.carm("Mine", volumeNode=ct).set(primary_angle_deg=10.0)
     path = str(tmp_path / "other.mrb")
