@@ -1,6 +1,8 @@
-"""Checks of single numbers, each with a message that names the value and what to give instead."""
+"""Checks of single values, each with a message that names the value and what to give instead."""
 
 from __future__ import annotations
+
+from numbers import Integral
 
 
 def check_positive(name: str, value: float) -> None:
@@ -13,3 +15,16 @@ def check_range(name: str, value: float, low: float, high: float, unit: str = ""
     """Raise ValueError unless `value` lies from `low` to `high`, both included."""
     if not low <= value <= high:
         raise ValueError(f"{name} is {value}; give {low:g} to {high:g} {unit}".rstrip() + ".")
+
+
+def check_seed(seed: object) -> None:
+    """Raise ValueError unless `seed` is a whole number from 0."""
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"seed = {seed!r:.60}: give 0 or a positive whole number.")
+
+
+def check_kind(name: str, value: object, kind: type | tuple[type, ...], example: str) -> None:
+    """Raise TypeError unless `value` is of a kind; `example` is code that makes one."""
+    if not isinstance(value, kind):
+        shown = " ".join(repr(value).split())  # an array's own text has several lines
+        raise TypeError(f"{name} = {shown:.60}: give one like {example}.")

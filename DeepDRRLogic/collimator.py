@@ -80,19 +80,27 @@ def parse_collimator(text: str) -> Collimator:
     shape, _, rest = text.strip().lower().partition(":")
     size, _, center = rest.partition("@")
     unit: Unit = "mm" if size.endswith("mm") else "px"
+    numbers = _numbers(size, unit)
     try:
-        numbers = [float(part) for part in size.removesuffix(unit).split(",")]
         if shape == "circle" and len(numbers) == 1:
             if not center:
                 return CircularCollimator(numbers[0], unit=unit)
-            center_u, center_v = (float(part) for part in center.removesuffix(unit).split(","))
-            return CircularCollimator(numbers[0], (center_u, center_v), unit)
+            if len(middle := _numbers(center, unit)) == 2:
+                return CircularCollimator(numbers[0], (middle[0], middle[1]), unit)
         if shape in ("rect", "rectangle") and len(numbers) == 4 and not center:
             u0, v0, u1, v1 = numbers
             return RectangularCollimator(u0, v0, u1, v1, unit)
     except ValueError as error:
         raise ValueError(_NOT_A_COLLIMATOR.format(text=text, reason=f": {error}")) from error
     raise ValueError(_NOT_A_COLLIMATOR.format(text=text, reason=""))
+
+
+def _numbers(text: str, unit: Unit) -> list[float]:
+    """The numbers between the commas, of which there are none where one is no number."""
+    try:
+        return [float(part) for part in text.removesuffix(unit).split(",")]
+    except ValueError:
+        return []
 
 
 _NOT_A_COLLIMATOR = (

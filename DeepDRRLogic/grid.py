@@ -82,6 +82,12 @@ def require_same_grid(one: OnGrid, other: OnGrid, names: tuple[str, str], remedy
         )
 
 
+def grid_text(volume: OnGrid) -> str:
+    """Size, spacing and orientation in a few words, as in "512×512×275 voxels of 0.781×0.781×1.25 mm, LPS"."""
+    spacing = "×".join(f"{step:.3g}" for step in volume.spacing_mm)
+    return f"{size_text(volume.shape)} voxels of {spacing} mm, {volume.orientation}"
+
+
 def size_text(shape: tuple[int, ...]) -> str:
     """A shape [k, j, i] as people say it, i first: "512×512×275"."""
     return "×".join(str(n) for n in reversed(shape))

@@ -78,6 +78,13 @@ class XRayImage:
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
+    def __repr__(self) -> str:
+        pitch_u, pitch_v = self.camera.pixel_pitch_mm
+        return (
+            f"XRayImage({self.camera.width}×{self.camera.height} pixels of {pitch_u:.3g}×{pitch_v:.3g} mm, "
+            f"{len(self.channels)} channel(s), materials {', '.join(self.material_names) or 'unknown'})"
+        )
+
     @property
     def channels(self) -> Float32Array:
         """The signal as (C, H, W), also where C is 1."""

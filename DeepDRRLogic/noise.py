@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from .checks import check_seed
 from .detector import NO_CROSSTALK, Detector, Kernel, ReadoutNoise, checked_kernel
 from .exposure import Exposure
 from .threads import in_slabs, thread_count
@@ -65,8 +66,8 @@ class NoiseModel:
         negative, zero everywhere, not finite or above 1e12.
         """
         n0 = _checked_photons(photons_per_pixel, exposure.signal.shape)
-        if isinstance(rng, int) and rng < 0:
-            raise ValueError(f"seed = {rng}: give 0 or a positive whole number.")
+        if not isinstance(rng, np.random.Generator):
+            check_seed(rng)
         generator = np.random.default_rng(rng)
         n_threads = thread_count(threads)
         signal = exposure.signal * n0

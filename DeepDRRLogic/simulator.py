@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ._version import __version__
 from .affine import apply
+from .checks import check_kind, check_seed
 from .detector import Detector
 from .exposure import expose, unattenuated
 from .geometry import Camera
@@ -64,9 +65,9 @@ class XRaySimulator:
         if not self.volumes:
             raise ValueError("No volume to look through: give at least one MaterialVolume.")
         for volume in self.volumes:
-            _check_kind("volumes", volume, MaterialVolume, "MaterialVolume.from_ct(ct, segment(ct))")
-        _check_kind("spectrum", spectrum, (Spectrum, type(None)), 'Spectrum.preset("120kV")')
-        _check_kind("detector", detector, (Detector, type(None)), "Detector.csi_flat_panel()")
+            check_kind("volumes", volume, MaterialVolume, "MaterialVolume.from_ct(ct, segment(ct))")
+        check_kind("spectrum", spectrum, (Spectrum, type(None)), 'Spectrum.preset("120kV")')
+        check_kind("detector", detector, (Detector, type(None)), "Detector.csi_flat_panel()")
         if not 0 < photons_per_pixel <= MAX_PHOTONS_PER_PIXEL:
             raise ValueError(
                 f"photons_per_pixel = {photons_per_pixel}: give a positive number up to {MAX_PHOTONS_PER_PIXEL:g}, "
@@ -76,7 +77,7 @@ class XRaySimulator:
         self.detector = detector or Detector.ideal()
         self.photons_per_pixel = float(photons_per_pixel)
         self.noise = NoiseModel.of(self.detector) if isinstance(noise, str) and noise == "detector" else noise
-        _check_kind("noise", self.noise, (NoiseModel, type(None)), "NoiseModel.of(detector), or None")
+        check_kind("noise", self.noise, (NoiseModel, type(None)), "NoiseModel.of(detector), or None")
         self.device = device
         self.threads = thread_count(threads)
         unattenuated(self.spectrum, self.detector)  # a ValueError now rather than with the first image
@@ -103,6 +104,7 @@ class XRaySimulator:
         progress(done, total) is called after each image (total None where `cameras` has no length); where
         cancelled() turns true, no further image is made.
         """
+        check_seed(seed)
         total = len(cameras) if isinstance(cameras, Sequence) else None
         ready: deque[XRayImage] = deque()
         for index, camera in enumerate(cameras):
@@ -119,7 +121,7 @@ class XRaySimulator:
 
     def project(self, camera: Camera) -> npt.NDArray[np.float32]:
         """Area densities (n_materials, height, width) of all volumes together, g/cm², in the order of `materials`."""
-        _check_kind("camera", camera, Camera, "CArm().camera()")
+        check_kind("camera", camera, Camera, "CArm().camera()")
         self._warn_of_odd_geometry(camera)
         first = self._projectors[0].project(camera)
         if len(self.volumes) == 1:
@@ -140,9 +142,8 @@ class XRaySimulator:
 
     def _first_of(self, cameras: Sequence[Camera], seed: int, metadata: Mapping[str, Any]) -> list[XRayImage]:
         """The first images, at least one, of a series of views."""
-        _check_kind("camera", cameras[0], Camera, "CArm().camera()")
-        if seed < 0:
-            raise ValueError(f"seed = {seed}: give 0 or a positive whole number.")
+        check_kind("camera", cameras[0], Camera, "CArm().camera()")
+        check_seed(seed)
         formed = self._form_on_device(cameras, seed) or [self._form(cameras[0], seed)]
         blank = unattenuated(self.spectrum, self.detector)
         return [
@@ -229,6 +230,7 @@ class XRaySimulator:
             "device": self.projects_on.device,
             "volumes": [
                 {
+                    "name": volume.name,
                     "size_ijk": list(volume.shape[::-1]),
                     "ras_from_ijk": volume.ras_from_ijk,
                     "materials": [material.name for material in volume.materials],
@@ -236,11 +238,6 @@ class XRaySimulator:
                 for volume in self.volumes
             ],
         }
-
-
-def _check_kind(name: str, value: object, kind: type | tuple[type, ...], example: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} = {value!r:.60}: give one like {example}.")
 
 
 def _all_materials(volumes: Sequence[MaterialVolume]) -> tuple[Material, ...]:

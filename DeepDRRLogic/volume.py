@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .affine import FloatArray, apply, check_affine
-from .grid import OnGrid, as_volume, block_factors, blocked_affine, require_same_grid
+from .checks import check_kind
+from .grid import OnGrid, as_volume, block_factors, blocked_affine, grid_text, require_same_grid
 from .hounsfield import as_hounsfield, require_finite, require_plausible
 from .materials import CT_EFFECTIVE_ENERGY_KEV, Material
 from .voxels import AIR, HuArray, average_blocks, densities, nearest
@@ -47,6 +48,9 @@ class CTVolume(OnGrid):
         require_finite(hu)
         object.__setattr__(self, "hu", as_hounsfield(hu))
         object.__setattr__(self, "ras_from_ijk", _read_only_affine(self.ras_from_ijk))
+
+    def __repr__(self) -> str:
+        return f"CTVolume({self.name!r}, {grid_text(self)})"
 
     @classmethod
     def from_array(
@@ -92,6 +96,8 @@ class CTVolume(OnGrid):
         """
         from .volume_io import read_ct
 
+        if not os.fspath(path):
+            raise ValueError("The path of the CT is empty: give that of a file or a DICOM folder.")
         return read_ct(path, series, hu_offset, correct_tilt)
 
     def write(self, path: str | os.PathLike[str], *, compress: bool = True) -> None:
@@ -129,6 +135,9 @@ class MaterialLabels(OnGrid):
         object.__setattr__(self, "labels", _as_labels(self.labels, materials))
         object.__setattr__(self, "ras_from_ijk", _read_only_affine(self.ras_from_ijk))
 
+    def __repr__(self) -> str:
+        return f"MaterialLabels({_names(self.materials)}, {grid_text(self)})"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         k, j, i = self.labels.shape
@@ -162,13 +171,15 @@ class MaterialLabels(OnGrid):
 class MaterialVolume(OnGrid):
     """What X-rays meet: `density_g_cm3` float32 and `labels` uint8 into `materials`, [k, j, i] in C order.
 
-    Raises ValueError for densities below 0, above 100 or not finite, shapes that differ, and as MaterialLabels does.
+    `name` is for people, and goes into an image's metadata; `from_ct` takes that of the CT. Raises ValueError for
+    densities below 0, above 100 or not finite, shapes that differ, and as MaterialLabels does.
     """
 
     density_g_cm3: npt.NDArray[np.float32]
     labels: npt.NDArray[np.uint8]
     materials: tuple[Material, ...]
     ras_from_ijk: FloatArray
+    name: str = ""
 
     def __post_init__(self) -> None:
         materials = tuple(self.materials)
@@ -186,6 +197,9 @@ class MaterialVolume(OnGrid):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "ras_from_ijk", _read_only_affine(self.ras_from_ijk))
 
+    def __repr__(self) -> str:
+        return f"MaterialVolume({self.name!r}, {_names(self.materials)}, {grid_text(self)})"
+
     @classmethod
     def from_ct(
         cls,
@@ -201,9 +215,11 @@ class MaterialVolume(OnGrid):
         empty, exactly 0: room air is noise around -1000 HU, and densities cannot be negative, so keeping its
         upper half would add mass along every ray. Raises ValueError naming both grids where they differ.
         """
+        check_kind("ct", ct, CTVolume, 'CTVolume.read("chest.nii.gz")')
+        check_kind("labels", labels, MaterialLabels, "segment(ct)")
         require_same_grid(ct, labels, ("CT", "labels"), "Resample the labels with labels.resampled(ct).")
         density = densities(ct.hu, labels.labels, labels.materials, ct_effective_energy_kev, room_air_max_hu)
-        return cls(density, labels.labels, labels.materials, ct.ras_from_ijk)
+        return cls(density, labels.labels, labels.materials, ct.ras_from_ijk, ct.name)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -254,7 +270,8 @@ class MaterialVolume(OnGrid):
         if factors == (1, 1, 1):
             return self
         density, labels = average_blocks(self.density_g_cm3, self.labels, factors, len(self.materials))
-        return MaterialVolume(density, labels, self.materials, blocked_affine(self.ras_from_ijk, factors))
+        affine = blocked_affine(self.ras_from_ijk, factors)
+        return MaterialVolume(density, labels, self.materials, affine, self.name)
 
     def pyramid(self, levels: int) -> tuple[MaterialVolume, ...]:
         """This volume and `levels` - 1 coarser ones, each about half as fine as the one before.
@@ -277,6 +294,10 @@ def _read_only_affine(ras_from_ijk: npt.ArrayLike) -> FloatArray:
     affine = check_affine(ras_from_ijk)
     affine.setflags(write=False)
     return affine
+
+
+def _names(materials: tuple[Material, ...]) -> str:
+    return ", ".join(material.name for material in materials)
 
 
 def _as_labels(labels: npt.ArrayLike, materials: tuple[Material, ...]) -> npt.NDArray[np.uint8]:

@@ -165,7 +165,7 @@ class PositionOptions:
         _option(
             _POSITION,
             "--camera",
-            help="Camera of an earlier image: its .json sidecar. Replaces all of the above.",
+            help="Camera of an earlier image: its .json sidecar, instead of all of the above.",
         ),
     ] = None
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import PositionOptions
+from .scene import refuse
 
 if TYPE_CHECKING:
     from ..carm import CArm
     from ..collimator import Collimator
     from ..geometry import Camera
+
+
+ANGLES = {"primary": ("primary", "lao", "rao"), "secondary": ("secondary", "cran", "caud")}
+"""The options that say each angle."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class Position:
 def place(options: PositionOptions, center_ras: Any) -> Position:
     """The camera that the options describe, around the middle of the CT where no isocentre is given."""
     if options.camera is not None:
+        others = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "camera"}
+        given = {name: value for name, value in others.items() if value != getattr(PositionOptions, name)}
+        refuse(f"--camera {options.camera} says where all stands", **given)
         return _position_of_sidecar(options.camera)
     from ..carm import CArm
 
@@ -61,18 +69,24 @@ def angles_deg(options: PositionOptions, at_rest: tuple[float, float]) -> tuple[
     from ..carm_presets import view_angles_deg
 
     primary, secondary = at_rest if options.view is None else view_angles_deg(options.view)
-    chosen = _one_of(options, "primary", "lao", "rao"), _one_of(options, "secondary", "cran", "caud")
-    return (primary if chosen[0] is None else chosen[0]), (secondary if chosen[1] is None else chosen[1])
+    return _angle(options, "primary", primary), _angle(options, "secondary", secondary)
 
 
-def _one_of(options: PositionOptions, direct: str, positive: str, negative: str) -> float | None:
-    given = [name for name in (direct, positive, negative) if getattr(options, name) is not None]
+def _angle(options: PositionOptions, axis: str, otherwise: float) -> float:
+    """The angle given by one of its names, else `otherwise`; what a view has of it is not replaced."""
+    given = [name for name in ANGLES[axis] if getattr(options, name) is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join('--' + name for name in given)} say the same angle; give one of them.")
     if not given:
-        return None
-    angle = float(getattr(options, given[0]))
-    return -angle if given[0] == negative else angle
+        return otherwise
+    value = float(getattr(options, given[0]))
+    angle = -value if given[0] in ("rao", "caud") else value
+    if options.view is not None and otherwise not in (0.0, angle):
+        raise ValueError(
+            f"--view {options.view} has the {axis} angle {otherwise:g}, which --{given[0]} {value:g} would replace: "
+            "give one of them. Without --view, --primary and --secondary say any position."
+        )
+    return angle
 
 
 def parse_size(text: str) -> tuple[int, int | None]:
@@ -106,11 +120,8 @@ def view_label(options: PositionOptions) -> str:
     """A word for file names."""
     if options.camera is not None:
         return options.camera.name.split(".")[0]
-    angles = [
-        f"{name}{getattr(options, name):g}"
-        for name in ("primary", "lao", "rao", "secondary", "cran", "caud")
-        if getattr(options, name) is not None
-    ]
+    names = [name for axis in ANGLES.values() for name in axis if getattr(options, name) is not None]
+    angles = [f"{name}{getattr(options, name):g}" for name in names]
     return "_".join(([options.view] if options.view else []) + angles) or "rest"
 
 
@@ -120,6 +131,8 @@ def _position_of_sidecar(path: Path) -> Position:
     from ..carm_limits import CArmLimits
     from ..geometry import Camera
 
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}: give the .json file that lies beside an image.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         camera = Camera.from_dict(values.get("camera", values))

@@ -66,7 +66,7 @@ def render(
     require_apart([*written, *beside], patient.ct, patient.segmentation, position.camera)
     opened = scene.open_ct(patient, console)
     where = place(position, opened.ct.center_ras)
-    settings = scene.display_settings(picture, where.collimator)
+    settings = scene.display_settings(picture, where)
     technique = scene.technique(exposure, run, where.camera)
     who = scene.patient(opened, patient, console)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +18,6 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..collimator import Collimator
     from ..display import DisplaySettings
     from ..geometry import Camera
     from ..phantom import Phantom
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..spectrum import Spectrum
     from ..volume import CTVolume, MaterialLabels, MaterialVolume
     from .console import Console
+    from .position import Position
 
 PHANTOM = "phantom"
 DEFAULT_PHOTONS = 5e5
@@ -61,7 +63,7 @@ class Patient:
 def read_ct(ct: str, options: VolumeOptions) -> tuple[CTVolume, MaterialLabels | None]:
     """The CT at a path, or the phantom with its materials; a file of that name is "./phantom"."""
     if is_phantom(ct):
-        _refuse("The phantom is no file", series=options.series, hu_offset=options.hu_offset)
+        refuse("The phantom is no file", series=options.series, hu_offset=options.hu_offset)
         body = _phantom(ct.split(":")[1:], options.phantom_spacing)
         return body.ct, body.labels
     from ..volume import CTVolume
@@ -71,15 +73,21 @@ def read_ct(ct: str, options: VolumeOptions) -> tuple[CTVolume, MaterialLabels |
 
 def _phantom(words: Sequence[str], spacing_mm: float) -> Phantom:
     """The phantom of "phantom:REGION:SEED", each part optional."""
-    from ..phantom import phantom
+    from ..phantom import REGIONS, phantom
 
-    regions, seeds = ([word for word in words if word.isdecimal() is number] for number in (False, True))
+    regions, seeds = ([word for word in words if (word in REGIONS) is region] for region in (True, False))
+    for word in seeds:
+        if not word.isdecimal():
+            raise ValueError(
+                f"phantom:{':'.join(words)}: {word!r} is neither a region ({', '.join(REGIONS)}) nor a seed, a whole "
+                "number from 0."
+            )
     if len(regions) > 1 or len(seeds) > 1:
         raise ValueError(f"phantom:{':'.join(words)} says the same twice; give phantom:REGION:SEED.")
     return phantom(int(seeds[0]) if seeds else 0, spacing_mm, region=regions[0] if regions else "torso")
 
 
-def _refuse(why: str, **options: object) -> None:
+def refuse(why: str, **options: object) -> None:
     """Raise ValueError for options that were given where they would do nothing."""
     given = [name.replace("_", "-") for name, value in options.items() if value is not None and value is not False]
     if given:
@@ -112,7 +120,7 @@ def patient(opened: OpenedCt, options: PatientOptions, console: Console) -> Pati
     from ..volume import MaterialVolume
 
     ct = opened.ct
-    labels = _labels(ct, opened.known, options, console)
+    labels, found_by = _labels(ct, opened.known, options, console)
     with console.busy("Weighing materials"):
         energy = {} if options.ct_energy_kev is None else {"ct_effective_energy_kev": options.ct_energy_kev}
         volume = MaterialVolume.from_ct(ct, labels, **energy)
@@ -123,28 +131,45 @@ def patient(opened: OpenedCt, options: PatientOptions, console: Console) -> Pati
         "shape_kji": list(ct.shape),
         "ras_from_ijk": ct.ras_from_ijk.tolist(),
         "notes": list(ct.notes),
+        "segmentation": found_by,
         "options": {name: value and str(value) for name, value in asdict(options).items()},
     }
     return Patient(volume, origin)
 
 
-def _labels(ct: CTVolume, known: MaterialLabels | None, options: PatientOptions, console: Console) -> MaterialLabels:
-    """From a file, by the method asked for, or, of the phantom, those it was made with."""
+def _labels(
+    ct: CTVolume, known: MaterialLabels | None, options: PatientOptions, console: Console
+) -> tuple[MaterialLabels, dict[str, str]]:
+    """From a file, by the method asked for, or, of the phantom, those it was made with; and which of them it was."""
     if options.segmentation is not None:
         from ..segmentation import read_segmentation
 
-        _refuse(
+        refuse(
             "Materials are read from --segmentation",
             method=None if options.method == "auto" else options.method,
             air_max_hu=options.air_max_hu,
             bone_min_hu=options.bone_min_hu,
             keep_table=options.keep_table,
         )
-        return read_segmentation(options.segmentation).resampled(ct)
+        labels = read_segmentation(options.segmentation).resampled(ct)
+        return labels, {"method": "file", "file": str(options.segmentation.resolve())}
     limits = thresholds(options.air_max_hu, options.bone_min_hu)
     if known is not None and not limits and options.method == "auto":
-        return known
-    return segmented(ct, options.method, limits, console, keep_table=options.keep_table)
+        return known, {"method": "phantom"}
+    labels = segmented(ct, options.method, limits, console, keep_table=options.keep_table)
+    return labels, _method_used(options.method, limits)
+
+
+def _method_used(method: str, limits: dict[str, Any]) -> dict[str, str]:
+    """What "auto" came to, and for the V-Net by which weights."""
+    from ..segmentation import networks_installed
+
+    if method == "auto":
+        method = "vnet" if networks_installed() and not limits else "threshold"
+    if method != "vnet":
+        return {"method": method}
+    card = resources.files("DeepDRRLogic").joinpath("data", "vnet.json").read_text("utf-8")
+    return {"method": method, "sha256": json.loads(card)["sha256"]}
 
 
 def thresholds(air_max_hu: float | None, bone_min_hu: float | None) -> dict[str, Any]:
@@ -222,11 +247,19 @@ def photons_per_pixel(exposure: ExposureOptions, spectrum: Spectrum, camera: Cam
     return spectrum.photons_per_pixel(exposure.mas, pitch_u * pitch_v, camera.source_to_detector_mm)
 
 
-def display_settings(options: PictureOptions, natural_field: Collimator | None) -> DisplaySettings:
-    """The presentation; without a collimator of its own the picture has the field of the detector."""
+def display_settings(options: PictureOptions, where: Position | None) -> DisplaySettings:
+    """The presentation; without a collimator of its own the picture has the field of the detector, once that stands.
+
+    ValueError for a collimator that would leave nothing of it open.
+    """
     from ..collimator import parse_collimator
     from ..display import DisplaySettings, Polarity
 
+    collimator = None if options.collimator is None else parse_collimator(options.collimator)
+    if where is not None:
+        collimator = collimator or where.collimator
+        if collimator is not None:
+            collimator.field_mask(where.camera)
     polarity: Polarity = options.polarity  # type: ignore[assignment]  # checked by DisplaySettings
     return DisplaySettings(
         log=options.log,
@@ -234,7 +267,7 @@ def display_settings(options: PictureOptions, natural_field: Collimator | None) 
         polarity=polarity,
         flip_horizontal=options.flip_horizontal,
         flip_vertical=options.flip_vertical,
-        collimator=natural_field if options.collimator is None else parse_collimator(options.collimator),
+        collimator=collimator,
     )
 
 

@@ -21,7 +21,7 @@ from .options import (
     PositionOptions,
     RunOptions,
 )
-from .position import Position, place
+from .position import ANGLES, Position, place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,11 +79,12 @@ def sweep(
     opened = scene.open_ct(patient, console)
     positions = _positions(sweep, position, opened.ct.center_ras)
     cameras = [where.camera for where in positions]
+    settings = scene.display_settings(picture, positions[0])
     technique = scene.technique(exposure, run, cameras[0])
     who = scene.patient(opened, patient, console)
     with console.busy("Preparing"):
         simulator = scene.simulator(who, technique)
-        settings = _common_window(simulator, cameras, scene.display_settings(picture, positions[0].collimator))
+        settings = _common_window(simulator, cameras, settings)
     console.remark(f"Projecting on {simulator.projects_on}")
 
     with contextlib.ExitStack() as stack:
@@ -133,13 +134,15 @@ def _targets(options: SweepOptions) -> tuple[Path | None, Path | None]:
 
 
 def _positions(options: SweepOptions, start: PositionOptions, center_ras: Any) -> list[Position]:
-    if options.axis not in ("primary", "secondary"):
+    from ..carm_presets import view_angles_deg
+
+    if options.axis not in ANGLES:
         raise ValueError(f"--axis is {options.axis!r}; give primary or secondary.")
-    turning = ("primary", "lao", "rao") if options.axis == "primary" else ("secondary", "cran", "caud")
-    doubled = [f"--{name}" for name in turning if getattr(start, name) is not None]
-    if doubled or start.camera is not None:
-        culprit = doubled[0] if doubled else "--camera"
-        raise ValueError(f"{culprit} fixes the angle that the sweep changes; use --from and --to.")
+    fixed = [f"--{name}" for name in (*ANGLES[options.axis], "camera") if getattr(start, name) is not None]
+    if start.view is not None and view_angles_deg(start.view)[list(ANGLES).index(options.axis)]:
+        fixed.append(f"--view {start.view}")
+    if fixed:
+        raise ValueError(f"{fixed[0]} fixes the angle that the sweep changes; use --from and --to.")
     step = (options.stop - options.start) / (options.frames - 1)
     angles = [options.start + number * step for number in range(options.frames)]
     changes: list[dict[str, Any]] = [{options.axis: angle} for angle in angles]

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from ..checks import check_kind
 from .cancellation import SegmentationCancelled
 from .seg_nrrd import read_segmentation, write_segmentation
 from .thresholds import segment_by_thresholds
@@ -59,6 +60,9 @@ def segment(ct: CTVolume, method: str = "auto", **options: Any) -> MaterialLabel
     "vnet" is segment_by_vnet in inference.py, "threshold" segment_by_thresholds. "auto" is the V-Net, or thresholds
     where thresholds are given and, with a warning, where PyTorch is not installed.
     """
+    from ..volume import CTVolume
+
+    check_kind("ct", ct, CTVolume, 'CTVolume.read("chest.nii.gz") or CTVolume.from_array(hu, ras_from_ijk)')
     if method == "auto":
         method, options = _automatic(options)
     if method not in _METHODS:

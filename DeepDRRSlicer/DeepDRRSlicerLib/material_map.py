@@ -142,7 +142,7 @@ class MaterialMap:
                 density[owner == number] = fixed.density_g_cm3
         self._density[box] = density
         known: tuple[Material, ...] = tuple(material(name) for name in materials)
-        self.volume = MaterialVolume(self._density, self._labels, known, self.ct.ras_from_ijk)
+        self.volume = MaterialVolume(self._density, self._labels, known, self.ct.ras_from_ijk, self.ct.name)
 
 
 class _Layers:

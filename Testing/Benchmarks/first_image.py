@@ -5,8 +5,8 @@ STARTED is the wall-clock time (time.time()) at which the process was started.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 
 
@@ -35,4 +35,7 @@ def main(path: str, preset: str, threads: int, started: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, kind in (("path", str), ("preset", str), ("threads", int), ("started", float)):
+        parser.add_argument(name, type=kind)
+    main(**vars(parser.parse_args()))

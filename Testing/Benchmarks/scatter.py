@@ -11,6 +11,7 @@ together, and the wall time: the best of three each, median of the views.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -37,10 +38,13 @@ Score = tuple[float, np.ndarray, float, np.ndarray]
 
 
 def main() -> None:
-    truths, cts = Path(sys.argv[1]), Path(sys.argv[2])
-    numbers = [int(path.stem) for path in sorted(truths.glob("[0-9]*.npz"))]
-    scenes = [held_out_scene(number, cts) for number in numbers]
-    files = [dict(np.load(truths / f"{number:05d}.npz")) for number in numbers]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("truth", type=Path)
+    parser.add_argument("ct_folder", type=Path)
+    options = parser.parse_args()
+    numbers = [int(path.stem) for path in sorted(options.truth.glob("[0-9]*.npz"))]
+    scenes = [held_out_scene(number, options.ct_folder) for number in numbers]
+    files = [dict(np.load(options.truth / f"{number:05d}.npz")) for number in numbers]
     before = load()
     rows = [row(name, MODELS[name], scenes, files) for name in MODELS]
     nothing = [score(np.zeros_like(truth(file)), file) for file in files]

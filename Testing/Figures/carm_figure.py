@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import vtk
+from figure_options import figure_options
 from PIL import Image, ImageDraw, ImageFont
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
@@ -24,7 +25,7 @@ from DeepDRRSlicerLib.carm_dimensions import Dimensions
 from DeepDRRSlicerLib.carm_model import build_parts, group_matrices
 from DeepDRRSlicerLib.carm_stand import gantry_from_camera
 
-PATH = ROOT / "Resources" / "Screenshots" / "carm.png"
+FOLDER = ROOT / "Resources" / "Screenshots"
 PANEL = (600, 540)
 SKIN_HU, BONE_HU = -300.0, 250.0
 
@@ -49,13 +50,14 @@ SHOTS = (
 
 
 def main() -> None:
+    folder = figure_options(__doc__, FOLDER).parse_args().output
     patient = phantom(spacing_mm=3.0, region="chest")
     panels = [panel(shot, patient.ct) for shot in SHOTS]
     figure = Image.new("RGB", (3 * PANEL[0], 2 * PANEL[1]))
     for number, picture in enumerate(panels):
         figure.paste(picture, (number % 3 * PANEL[0], number // 3 * PANEL[1]))
-    PATH.parent.mkdir(parents=True, exist_ok=True)
-    figure.save(PATH, optimize=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.save(folder / "carm.png", optimize=True)
 
 
 def panel(shot: Shot, ct) -> Image.Image:

@@ -13,6 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from figure_options import figure_options
 from matplotlib.axes import Axes
 from matplotlib.patches import Arc, Circle, Ellipse, Polygon, Rectangle
 from sketch import (
@@ -39,7 +40,7 @@ from sketch import (
 from DeepDRRLogic.affine import apply
 from DeepDRRLogic.carm import CArm
 
-OUTPUT = Path(__file__).parents[2] / "Resources" / "Documentation" / "geometry.png"
+FOLDER = Path(__file__).parents[2] / "Resources" / "Documentation"
 
 
 def panel_distances(ax: Axes) -> None:
@@ -252,12 +253,14 @@ def panel_pictures(ax: Axes) -> None:
 
 
 def main() -> None:
+    folder = figure_options(__doc__, FOLDER).parse_args().output
     figure, axes = plt.subplots(2, 3, figsize=(16.5, 11.2), height_ratios=(1, 0.9))
     figure.subplots_adjust(left=0.02, right=0.985, bottom=0.01, top=0.95, wspace=0.05, hspace=0.09)
     panels = (panel_distances, panel_primary, panel_secondary, panel_reading, panel_pixels, panel_pictures)
     for draw, ax in zip(panels, axes.flat, strict=True):
         draw(ax)
-    figure.savefig(OUTPUT, dpi=110, facecolor="white")
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "geometry.png", dpi=110, facecolor="white")
     plt.close(figure)
 
 

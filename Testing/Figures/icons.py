@@ -1,6 +1,6 @@
 """Draws the extension's icon, the module's icon, and the X-rays that stand for the phantoms in Sample Data.
 
-python Testing/Figures/icons.py
+python Testing/Figures/icons.py [-o FOLDER]; in it, Resources/Icons and DeepDRRSlicer/Resources/Icons are filled.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from figure_options import figure_options
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from DeepDRRLogic.carm import CArm
@@ -16,8 +17,8 @@ from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRLogic.volume import MaterialVolume
 
 ROOT = Path(__file__).parents[2]
-EXTENSION_ICON = ROOT / "Resources" / "Icons" / "DeepDRRSlicerExtension.png"
-MODULE_ICONS = ROOT / "DeepDRRSlicer" / "Resources" / "Icons"
+EXTENSION_ICONS = Path("Resources", "Icons")
+MODULE_ICONS = Path("DeepDRRSlicer", "Resources", "Icons")
 FINE = 8  # drawn this much larger, then reduced, for smooth edges
 
 
@@ -102,11 +103,12 @@ def thumbnail(region: str, size: int) -> Image.Image:
 
 
 def main() -> None:
-    for path in (EXTENSION_ICON, MODULE_ICONS / "DeepDRRSlicer.png"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        icon(128).save(path, optimize=True)
+    root = figure_options(__doc__, ROOT).parse_args().output
+    for path in (EXTENSION_ICONS / "DeepDRRSlicerExtension.png", MODULE_ICONS / "DeepDRRSlicer.png"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        icon(128).save(root / path, optimize=True)
     for name, region in (("PhantomChest", "chest"), ("PhantomPelvis", "pelvis"), ("PhantomTorso", "torso")):
-        thumbnail(region, 128).save(MODULE_ICONS / f"{name}.png", optimize=True)
+        thumbnail(region, 128).save(root / MODULE_ICONS / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,11 @@ import os
 import sys
 from pathlib import Path
 
+from figure_options import figure_options
+
 ROOT = Path(__file__).resolve().parents[2]
+FOLDER = figure_options(__doc__, ROOT / "Resources" / "Screenshots").parse_args().output  # before the host is started
+
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 sys.path[:0] = [
     str(ROOT / "Testing" / "SlicerHost"),
@@ -26,8 +30,6 @@ import slicer  # noqa: E402
 from bench import Bench  # noqa: E402
 from slicerhost import mouse  # noqa: E402
 
-OUTPUT = ROOT / "Resources" / "Screenshots"
-
 
 def tidy_three_d(bench: Bench) -> None:
     """No box and letters around the scene, and translucent parts sorted by depth."""
@@ -37,7 +39,7 @@ def tidy_three_d(bench: Bench) -> None:
     node.SetUseDepthPeeling(True)
 
 
-def save(bench: Bench, name: str, top: str) -> None:
+def save(bench: Bench, path: Path, top: str) -> None:
     """The window with the panel scrolled such that `top` is at its upper edge."""
     section = getattr(bench.ui, top)
     bench.window._scroll.verticalScrollBar().setValue(section.pos.y() - 4)
@@ -46,8 +48,8 @@ def save(bench: Bench, name: str, top: str) -> None:
         if view.visible:
             view.forceRender()
     mouse.settle(100)
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    bench.window.grab().save(str(OUTPUT / f"{name}.png"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bench.window.grab().save(str(path))
 
 
 def materials(bench: Bench) -> None:
@@ -59,7 +61,6 @@ def materials(bench: Bench) -> None:
     bench.press("segments3DCheck")
     bench.three_d.resetFocalPoint()
     tidy_three_d(bench)
-    save(bench, "materials", "ctSection")
 
 
 def aim(bench: Bench) -> None:
@@ -68,7 +69,6 @@ def aim(bench: Bench) -> None:
     bench.wait_for_full_quality(60)
     slicer.app.layoutManager().resetSliceViews()
     bench.press("showImageCheck")
-    save(bench, "workplace", "carmSection")
 
 
 def _aim_at_chest(bench: Bench) -> None:
@@ -85,7 +85,6 @@ def oblique(bench: Bench) -> None:
     bench.press("bonesDarkCheck")
     mouse.settle(300)
     bench.wait_for_full_quality(60)
-    save(bench, "technique", "xraySection")
 
 
 def biplane(bench: Bench) -> None:
@@ -103,14 +102,22 @@ def biplane(bench: Bench) -> None:
     mouse.settle(4000)
     slicer.app.layoutManager().resetSliceViews()
     tidy_three_d(bench)
-    save(bench, "biplane", "acquireSection")
+
+
+STEPS = (
+    (materials, "materials.png", "ctSection"),
+    (aim, "workplace.png", "carmSection"),
+    (oblique, "technique.png", "xraySection"),
+    (biplane, "biplane.png", "acquireSection"),
+)
 
 
 def main() -> None:
     module = slicerhost.load_scripted_module(ROOT / "DeepDRRSlicer" / "DeepDRRSlicer.py")
     bench = Bench(module, slicerhost.MainWindow(module, 1440, 900))
-    for step in (materials, aim, oblique, biplane):
+    for step, name, top in STEPS:
         step(bench)
+        save(bench, FOLDER / name, top)
         if bench.message:
             print(f"{step.__name__}: {bench.message}")
 

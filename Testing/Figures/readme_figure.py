@@ -1,6 +1,6 @@
 """Makes the picture at the top of the README: four X-rays of the built-in phantom.
 
-Run: python Testing/Figures/readme_figure.py (about a minute); writes Resources/Screenshots/phantom.png.
+Run: python Testing/Figures/readme_figure.py (about a minute); writes phantom.png.
 """
 
 from __future__ import annotations
@@ -8,18 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from figure_options import figure_options
 from PIL import Image, ImageDraw, ImageFont
 
 from DeepDRRLogic import CArm, DisplaySettings, MaterialVolume, Spectrum, XRaySimulator
 from DeepDRRLogic.detector import Detector
 from DeepDRRLogic.phantom import Phantom, phantom
 
-PICTURE = Path(__file__).parents[2] / "Resources" / "Screenshots" / "phantom.png"
+FOLDER = Path(__file__).parents[2] / "Resources" / "Screenshots"
 SIDE = 512
 MARGIN = 8
 
 
 def main() -> None:
+    folder = figure_options(__doc__, FOLDER).parse_args().output
     patient = phantom(spacing_mm=1.0)
     volume = MaterialVolume.from_ct(patient.ct, patient.labels)
     panels = [
@@ -32,8 +34,8 @@ def main() -> None:
     canvas = Image.new("L", (width, SIDE), 255)
     for n, picture in enumerate(panels):
         canvas.paste(picture, (n * (SIDE + MARGIN), 0))
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(PICTURE, optimize=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    canvas.save(folder / "phantom.png", optimize=True)
 
 
 def panel(

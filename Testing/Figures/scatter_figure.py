@@ -1,7 +1,7 @@
 """Makes the README's picture of scatter: for three held-out views the truth, the network's scatter, and its error.
 
 Run: python Testing/Figures/scatter_figure.py TRUTH CT_FOLDER; TRUTH as for Testing/Benchmarks/scatter.py. Writes
-Resources/Screenshots/scatter.png.
+scatter.png.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from figure_options import figure_options
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "Training"))
 from scatter_scenes import Scene, held_out_scene
@@ -19,23 +20,26 @@ from DeepDRRLogic import DisplaySettings, XRaySimulator
 from DeepDRRLogic.scatter.layers import cut
 from DeepDRRLogic.scatter.network import NetworkScatter
 
-PICTURE = Path(__file__).parents[2] / "Resources" / "Screenshots" / "scatter.png"
+FOLDER = Path(__file__).parents[2] / "Resources" / "Screenshots"
 VIEWS = {"Chest": 18, "Abdomen": 17, "Hip (phantom)": 31}
 ERROR_PERCENT = 20.0
 
 
 def main() -> None:
-    truths, cts = Path(sys.argv[1]), Path(sys.argv[2])
+    parser = figure_options(__doc__, FOLDER)
+    parser.add_argument("truth", type=Path)
+    parser.add_argument("ct_folder", type=Path)
+    options = parser.parse_args()
     figure, axes = plt.subplots(len(VIEWS), 4, figsize=(10.2, 7.4), layout="constrained")
     for row, (title, number) in zip(axes, VIEWS.items(), strict=True):
-        with np.load(truths / f"{number:05d}.npz") as file:
+        with np.load(options.truth / f"{number:05d}.npz") as file:
             truth = file["energy_kev"].sum(axis=0)
-        draw(row, title, held_out_scene(number, cts), truth)
+        draw(row, title, held_out_scene(number, options.ct_folder), truth)
     for axis, title in zip(axes[0], ("X-ray", "Monte Carlo", "Network", "Error"), strict=True):
         axis.set_title(title, fontsize=11)
     figure.suptitle("Scatter in percent of the open beam; error in percent of the view's mean scatter", fontsize=11)
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PICTURE, dpi=110)
+    options.output.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.output / "scatter.png", dpi=110)
 
 
 def draw(row: np.ndarray, title: str, scene: Scene, truth: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -15,11 +16,12 @@ import pytest
 from command_line import BEAD_RAS, PAPER, SMALL, run, write_cylinder
 from PIL import Image
 
+from DeepDRRLogic import segmentation
 from DeepDRRLogic.cli import main, scene
 from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.image import XRayImage
 from DeepDRRLogic.scatter.montecarlo import MonteCarloScatter
-from DeepDRRLogic.segmentation import read_segmentation, write_segmentation
+from DeepDRRLogic.segmentation import read_segmentation, segment_by_thresholds, write_segmentation
 from DeepDRRLogic.volume import MaterialLabels
 
 
@@ -220,6 +222,29 @@ def test_segmentation_by_file_gives_the_image_of_the_thresholds_it_was_made_with
     assert rendered(a_ct, "--segmentation", "cylinder.seg.nrrd").signal == pytest.approx(rendered(a_ct).signal)
 
 
+def segmentation_of(options: list[Any]) -> dict[str, str]:
+    return rendered(*options).metadata["patient"]["segmentation"]
+
+
+def test_the_image_says_how_the_materials_were_found(a_ct: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert segmentation_of([a_ct, "--method", "threshold"]) == {"method": "threshold"}
+    assert segmentation_of([a_ct, "--bone-min-hu", 500]) == {"method": "threshold"}
+    assert segmentation_of(["phantom", "--phantom-spacing", 6]) == {"method": "phantom"}
+    assert run("segment", a_ct, "--method", "threshold", "-q", "-o", "own.seg.nrrd") == 0
+    own = {"method": "file", "file": str(Path("own.seg.nrrd").resolve())}
+    assert segmentation_of([a_ct, "--segmentation", "own.seg.nrrd"]) == own
+    monkeypatch.setattr(segmentation, "networks_installed", lambda: False)
+    assert segmentation_of([a_ct]) == {"method": "threshold"}
+
+
+def test_the_image_says_by_which_weights_the_materials_were_found(a_ct: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmentation, "networks_installed", lambda: True)
+    monkeypatch.setattr(segmentation, "segment", lambda ct, *_, **__: segment_by_thresholds(ct))
+    weights = Path(segmentation.__file__).parents[1] / "data" / "vnet.safetensors"
+    found_by = {"method": "vnet", "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    assert segmentation_of([a_ct]) == segmentation_of([a_ct, "--method", "vnet"]) == found_by
+
+
 def test_a_segmentation_of_another_place_is_refused(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("segment", a_ct, "--method", "threshold", "-q", "-o", "cylinder.seg.nrrd") == 0
     labels = read_segmentation("cylinder.seg.nrrd")
@@ -255,11 +280,11 @@ BAD_INPUT: list[tuple[list[Any], str]] = [
     (["--window", "4,x"], "give a name, or CENTER,WIDTH"),
     (["--polarity", "grey"], "'bones_bright' or 'bones_dark'"),
     (["--collimator", "hexagon:3"], "circle:80mm"),
+    (["--collimator", "circle:9px@900,20"], "leaves no pixel of the 620×480 detector open"),
     (["--size", "big"], "give pixels such as 620x480"),
     (["--size", "100x100"], "would squeeze the detector's 620×480 pixels; give --size 100x77"),
     (["--bits", 12], "give 8 or 16"),
     (["--device", "abacus"], "abacus"),
-    (["--camera", "missing.json"], "missing.json"),
     (["--segmentation", "missing.seg.nrrd"], "missing.seg.nrrd"),
     (["--segmentation", "a.seg.nrrd", "--method", "vnet"], "read from --segmentation: leave out --method"),
     (["--segmentation", "a.seg.nrrd", "--keep-table"], "read from --segmentation: leave out --keep-table"),
@@ -375,12 +400,18 @@ def test_a_sweep_into_a_movie_leaves_nothing_else(a_ct: Path) -> None:
         (["-o", "orbit", "--movie", "avi"], "give gif, mp4 or none"),
         (["-o", "orbit.gif", "--axis", "roll"], "give primary or secondary"),
         (["-o", "orbit.gif", "--lao", 3], "--lao fixes the angle"),
+        (["-o", "orbit.gif", "--collimator", "circle:9px@90,2"], "leaves no pixel of the 62×48 detector open"),
         (["-o", "nowhere/orbit"], "create it first"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused(
-    a_ct: Path, options: list[Any], message: str, capsys: pytest.CaptureFixture[str]
+def test_a_sweep_that_cannot_be_is_refused_before_the_materials_are_separated(
+    a_ct: Path,
+    options: list[Any],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(scene, "patient", lambda *_: pytest.fail("materials were separated"))
     assert run("sweep", a_ct, *SMALL, "--frames", 3, *options) == 2
     assert message in capsys.readouterr().err
     assert not list(Path().iterdir())
@@ -392,6 +423,11 @@ def test_an_mp4_is_refused_before_the_ct_is_read_where_its_package_is_missing(
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     assert run("sweep", "no_such_ct.nrrd", "-o", "orbit.mp4") == 2
     assert "pip install imageio-ffmpeg" in capsys.readouterr().err
+
+
+def test_the_empty_path_is_no_ct(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", "") == 2
+    assert "The path of the CT is empty" in capsys.readouterr().err
 
 
 def test_info_reports_what_the_ct_is(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -461,6 +497,8 @@ def test_the_word_phantom_stands_for_a_patient(capsys: pytest.CaptureFixture[str
     [
         (["phantom:pelvis:chest"], "says the same twice; give phantom:REGION:SEED"),
         (["phantom:1:2"], "says the same twice"),
+        (["phantom:chest:x"], "'x' is neither a region (torso, chest, pelvis) nor a seed, a whole number from 0"),
+        (["phantom:chest:-1"], "'-1' is neither a region"),
         (["phantom", "--hu-offset", 0], "The phantom is no file: leave out --hu-offset"),
     ],
 )

@@ -98,6 +98,50 @@ def test_a_sweep_keeps_the_side_that_it_is_read_from(a_ct: Path, options: list[A
     assert mirrored("orbit") == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--view", "ap", "--lao", 20], "--view ap has the primary angle 180, which --lao 20 would replace: give one"),
+        (["--view", "inlet", "--caud", 10], "--view inlet has the secondary angle 40, which --caud 10 would replace"),
+    ],
+)
+def test_the_angle_of_a_view_is_not_replaced(
+    a_ct: Path, options: list[Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", a_ct, *SMALL, *options, "-o", "x.json") == 2
+    assert message in capsys.readouterr().err
+    assert not list(Path().iterdir())
+
+
+def test_an_angle_that_a_view_has_may_be_given_and_one_that_it_has_not(a_ct: Path) -> None:
+    assert run("render", a_ct, *SMALL, *THRESHOLD, "--view", "ap", "--primary", 180, "--cran", 5, "-o", "x.json") == 0
+    carm = json.loads(Path("x.json").read_text())["metadata"]["carm"]
+    assert (carm["primary_angle_deg"], carm["secondary_angle_deg"]) == (180, 5)
+
+
+def test_a_sweep_takes_from_a_view_the_angle_that_stays(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    orbit = ["sweep", a_ct, *SMALL, *THRESHOLD, "--frames", 2, "--movie", "none", "-o", "orbit"]
+    assert run(*orbit, "--view", "lateral_left") == 2
+    assert "--view lateral_left fixes the angle that the sweep changes; use --from" in capsys.readouterr().err
+    assert run(*orbit, "--view", "inlet") == 0
+    assert sidecar("orbit/frame_0000.png")["metadata"]["carm"]["secondary_angle_deg"] == 40
+
+
+@pytest.mark.parametrize("option", [["--lao", 20], ["--preset", "biplane_frontal"], ["--size", 62], ["--roll", 9]])
+def test_what_a_camera_says_is_not_said_again(
+    a_ct: Path, option: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    camera = CArm(width=32, height=24, pixel_pitch_mm=10).camera().to_dict()
+    Path("bare.json").write_text(json.dumps(camera))
+    assert run("render", a_ct, "--camera", "bare.json", *option, "-o", "x.png") == 2
+    assert f"--camera bare.json says where all stands: leave out {option[0]}." in capsys.readouterr().err
+
+
+def test_a_missing_camera_is_named(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("render", a_ct, "--camera", "nope.json", "-o", "x.png") == 2
+    assert "There is no file nope.json: give the .json file that lies beside an image" in capsys.readouterr().err
+
+
 def test_a_picture_may_be_read_from_the_other_side(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for side in ("detector", "source"):
         assert run("render", a_ct, *SMALL, *THRESHOLD, "--read-from", side, "-o", f"{side}.json") == 0

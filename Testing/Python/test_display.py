@@ -267,6 +267,13 @@ def test_words_that_are_no_collimator_are_refused_with_examples(text: str) -> No
         parse_collimator(text)
 
 
+def test_a_word_without_numbers_is_told_from_a_number_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"^'foo' is not a collimator\. Write"):
+        parse_collimator("foo")
+    with pytest.raises(ValueError, match=r"^'circle:-4mm' is not a collimator: .*it must be positive"):
+        parse_collimator("circle:-4mm")
+
+
 def frames_of_noise(count: int = 5, width: int = 21, height: int = 13) -> list[Any]:
     return list(np.random.default_rng(1).integers(0, 256, (count, height, width), dtype=np.uint8))
 

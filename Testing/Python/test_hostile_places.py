@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from DeepDRRLogic import image_io
 from DeepDRRLogic.animation import write_mp4
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.image import XRayImage
+from DeepDRRLogic.image_io import require_image_path
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRLogic.volume import MaterialVolume
@@ -67,6 +70,25 @@ def test_a_nrrd_that_the_disk_has_no_room_for_is_said_in_a_line_and_leaves_nothi
     monkeypatch.setattr(sitk, "WriteImage", run_full)
     with pytest.raises(OSError, match="is the disk full"):
         image.save(tmp_path / "shot.nrrd")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_folder_that_takes_no_files_is_said_before_an_image_is_made() -> None:
+    with pytest.raises(ValueError, match=r"Cannot write /proc/shot.png: the folder /proc takes no files \("):
+        require_image_path("/proc/shot.png")
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_image(
+    image: XRayImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / ".a1b2.part.npz"))
+
+    monkeypatch.setattr(image_io, "_write_npz", run_full)
+    with pytest.raises(OSError, match=r"Cannot write .*shot\.npz.* \(No space left on device\): make room") as raised:
+        image.save(tmp_path / "shot.npz")
+    assert ".part" not in str(raised.value)
     assert not list(tmp_path.iterdir())
 
 

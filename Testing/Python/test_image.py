@@ -125,6 +125,11 @@ def test_an_image_loads_exactly_as_it_was_saved(
     assert [float(edge) for edge in loaded.metadata["edges"]] == [20, np.inf]
 
 
+def test_an_image_is_shown_in_a_line_and_not_pixel_by_pixel(an_oblique_mirrored_camera: Camera) -> None:
+    shown = "XRayImage(23×17 pixels of 0.35×0.4 mm, 2 channel(s), materials air, soft tissue, bone)"
+    assert repr(an_image(an_oblique_mirrored_camera, 2)) == shown
+
+
 def test_images_that_differ_anywhere_are_not_equal(an_oblique_mirrored_camera: Camera) -> None:
     image = an_image(an_oblique_mirrored_camera)
     nudged = image.signal.copy()

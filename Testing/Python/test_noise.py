@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -215,6 +216,13 @@ def test_an_impossible_number_of_photons_is_refused(n0: float) -> None:
     exposure = a_flat_exposure(Detector.ideal(), height=16, width=16)
     with pytest.raises(ValueError, match="photons_per_pixel"):
         NoiseModel.of(Detector.ideal()).apply(exposure, n0, 1)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, None])
+def test_a_seed_is_a_whole_number_from_0(seed: Any) -> None:
+    exposure = a_flat_exposure(Detector.ideal(), height=16, width=16)
+    with pytest.raises(ValueError, match=f"seed = {seed}: give 0 or a positive whole number"):
+        NoiseModel.of(Detector.ideal()).apply(exposure, 1.0, seed)
 
 
 def test_impossible_models_are_refused() -> None:

@@ -61,6 +61,11 @@ def test_an_unknown_method_lists_those_there_are():
         segment(ct_of([0, 0]), method="guess")
 
 
+def test_an_array_is_no_ct():
+    with pytest.raises(TypeError, match=r"^ct = array\(.*give one like CTVolume\.read"):
+        segment(np.zeros((2, 2, 2)), "threshold")
+
+
 def test_a_segmented_ct_weighs_what_its_parts_do():
     volume = MaterialVolume.from_ct(ct := ct_of([-1000, 0, 1000]), segment(ct, "threshold"), 70.0)
     water = float(material("water").mass_attenuation_cm2_g(70.0))

@@ -16,7 +16,7 @@ from DeepDRRLogic.materials import material
 from DeepDRRLogic.noise import NoiseModel
 from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRLogic.spectrum import Spectrum
-from DeepDRRLogic.volume import CTVolume, MaterialVolume
+from DeepDRRLogic.volume import CTVolume, MaterialLabels, MaterialVolume
 
 CUBE = (40, 40, 40)
 
@@ -153,6 +153,14 @@ def test_the_image_tells_how_to_make_it_again():
     assert told["volumes"][0]["size_ijk"] == [40, 40, 40]
 
 
+def test_the_image_names_the_ct():
+    ct = CTVolume(np.zeros((4, 4, 4), np.int16), np.eye(4), "chest")
+    patient = MaterialVolume.from_ct(ct, MaterialLabels(np.zeros(ct.shape, np.uint8), (material("water"),), np.eye(4)))
+    simulator = XRaySimulator(patient)
+    for one in (simulator, simulator.preview()):
+        assert one(view(size=(8, 6))).metadata["volumes"][0]["name"] == "chest"
+
+
 def test_a_source_inside_the_patient_is_allowed_but_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
         image = noiseless(a_block_of_water())(view(size=(20, 10)).moved(rigid(translation_mm=(0, 530, 0))))
@@ -226,10 +234,18 @@ def test_a_ct_where_materials_belong_is_refused(wrong):
         XRaySimulator(wrong)
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, None, "7"])
 @pytest.mark.parametrize("noise", ["detector", None])
-def test_a_negative_seed_is_refused_by_its_name(noise):
-    with pytest.raises(ValueError, match="seed = -1"):
-        XRaySimulator(a_block_of_water(), noise=noise)(view(size=(20, 10)), seed=-1)
+def test_a_seed_is_a_whole_number_from_0_or_refused_by_its_name(noise, seed):
+    simulator = XRaySimulator(a_block_of_water(), noise=noise)
+    for ask in (lambda: simulator(view(size=(20, 10)), seed=seed), lambda: next(simulator.render_many([], seed))):
+        with pytest.raises(ValueError, match=f"seed = {seed!r}: give 0 or a positive whole number"):
+            ask()
+
+
+def test_a_seed_may_be_a_number_of_numpy():
+    simulator = XRaySimulator(a_block_of_water())
+    assert simulator(view(size=(8, 6)), seed=np.int64(3)) == simulator(view(size=(8, 6)), seed=3)
 
 
 def test_a_c_arm_where_its_camera_belongs_is_refused_with_the_camera():

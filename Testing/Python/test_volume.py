@@ -445,6 +445,23 @@ def test_whole_and_fractional_hounsfield_units_give_the_same_density():
     np.testing.assert_array_equal(whole.density_g_cm3, fractional.density_g_cm3)
 
 
+def test_a_ct_and_its_labels_in_the_wrong_order_are_refused():
+    ct, labels = CTVolume(body_like_hu(), np.eye(4)), labels_of(np.zeros(body_like_hu().shape))
+    with pytest.raises(TypeError, match=r"^ct = MaterialLabels\(.*give one like CTVolume\.read"):
+        MaterialVolume.from_ct(labels, ct)
+    with pytest.raises(TypeError, match=r"^labels = array\(.*give one like segment\(ct\)"):
+        MaterialVolume.from_ct(ct, labels.labels)
+
+
+def test_volumes_are_shown_in_a_line_and_not_voxel_by_voxel():
+    ct = CTVolume(np.zeros((2, 3, 4), np.int16), np.diag([-0.5, -0.5, 1.25, 1.0]), "chest")
+    labels = labels_of(np.zeros(ct.shape), ras_from_ijk=ct.ras_from_ijk)
+    place = "4×3×2 voxels of 0.5×0.5×1.25 mm, LPS)"
+    assert repr(ct) == f"CTVolume('chest', {place}"
+    assert repr(labels) == f"MaterialLabels(air, soft_tissue, bone, {place}"
+    assert repr(MaterialVolume.from_ct(ct, labels)) == f"MaterialVolume('chest', air, soft_tissue, bone, {place}"
+
+
 def test_labels_of_another_grid_are_refused():
     ct = CTVolume(body_like_hu(), np.eye(4))
     with pytest.raises(ValueError, match=r"40×40×24.*10×20×24"):

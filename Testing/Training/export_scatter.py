@@ -1,13 +1,13 @@
 """Puts a trained scatter network into the package: half-precision weights, and the checksum they are held to.
 
-Run: python Testing/Training/export_scatter.py TRAINED.pt [network_paper]
+Run: python Testing/Training/export_scatter.py TRAINED.pt [network_paper] [-o FOLDER]
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import safetensors.torch
@@ -17,10 +17,16 @@ FOLDER = Path(__file__).parents[2] / "DeepDRRLogic" / "data" / "scatter"
 
 
 def main() -> None:
-    name = sys.argv[2] if len(sys.argv) > 2 else "network"
-    state = torch.load(sys.argv[1], weights_only=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("trained", type=Path)
+    parser.add_argument("name", nargs="?", default="network", choices=("network", "network_paper"))
+    parser.add_argument("-o", "--output", type=Path, default=FOLDER, metavar="FOLDER", help="by default %(default)s")
+    options = parser.parse_args()
+    name, folder = options.name, options.output
+    state = torch.load(options.trained, weights_only=True)
     data = safetensors.torch.save({name: value.half().contiguous() for name, value in state.items()})
-    (FOLDER / f"{name}.safetensors").write_bytes(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.safetensors").write_bytes(data)
     table = {
         "file": f"{name}.safetensors",
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -28,7 +34,7 @@ def main() -> None:
         "parameters": sum(value.numel() for value in state.values()),
         "card": "MODEL_CARD.md",
     }
-    (FOLDER / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     print(table)
 
 

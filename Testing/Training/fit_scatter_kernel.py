@@ -1,13 +1,13 @@
 """Fits the numbers of the scatter kernels that physics does not give to Monte Carlo scenes, by least squares.
 
-Run: python Testing/Training/fit_scatter_kernel.py CT_FOLDER SET; writes DeepDRRLogic/data/scatter/kernel.json.
+Run: python Testing/Training/fit_scatter_kernel.py CT_FOLDER SET [-o FILE]
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +25,19 @@ Case = tuple[Layers, Spectrum, np.ndarray, np.ndarray]
 
 
 def main() -> None:
-    cts, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    cases = [case(int(path.stem), cts, path) for path in sorted(folder.glob("*.npz"))[:SCENES]]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("ct_folder", type=Path)
+    parser.add_argument("set", type=Path, help="as make_scatter_set.py writes it")
+    parser.add_argument("-o", "--output", type=Path, default=OUTPUT, help="by default %(default)s")
+    options = parser.parse_args()
+    paths = sorted(options.set.glob("*.npz"))[:SCENES]
+    cases = [case(int(path.stem), options.ct_folder, path) for path in paths]
     fitted = levenberg_marquardt(Fitted(), cases)
     fitted = dataclasses.replace(fitted, multiple_energy=multiple_energy(fitted, cases))
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     table = {"source": f"Testing/Training/fit_scatter_kernel.py, {len(cases)} Monte Carlo scenes"}
     table |= {name: float(f"{value:.4g}") for name, value in dataclasses.asdict(fitted).items()}
-    OUTPUT.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    options.output.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
 
 
 def levenberg_marquardt(fitted: Fitted, cases: list[Case]) -> Fitted:
