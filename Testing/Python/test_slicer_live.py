@@ -275,10 +275,8 @@ def test_a_session_lets_go_of_a_scene_that_is_closed_under_a_picture(stage):
     assert patient() is None
 
 
-def test_a_c_arm_removed_during_its_full_picture_takes_the_picture_with_it(stage):
-    lateral = stage.logic.carm("Lateral", "biplane_lateral", stage.ct, width=128, height=128, pixel_pitch_mm=2.0)
-    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm, lateral], QUIET)
-    stage.at_rest()
+def held_work(stage):
+    """What the worker is given from now on, which it does not do by itself: (future, work, arguments)."""
     pending = []
 
     def submit(work, *arguments):
@@ -286,6 +284,14 @@ def test_a_c_arm_removed_during_its_full_picture_takes_the_picture_with_it(stage
         return pending[-1][0]
 
     stage.session._worker.submit = submit
+    return pending
+
+
+def test_a_c_arm_removed_during_its_full_picture_takes_the_picture_with_it(stage):
+    lateral = stage.logic.carm("Lateral", "biplane_lateral", stage.ct, width=128, height=128, pixel_pitch_mm=2.0)
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm, lateral], QUIET)
+    stage.at_rest()
+    pending = held_work(stage)
     lateral.set(primary_angle_deg=80.0)
     stage.clock.run(0.5)
     lateral.remove()
@@ -323,13 +329,7 @@ def test_a_shot_with_slow_scatter_stays_until_something_changes(stage):
     made = kernel.scatter("kernel", "full")
     kernel.scatter = lambda name, quality: made if name else None
     stage.at_rest()
-    pending = []
-
-    def submit(work, *arguments):
-        pending.append((Future(), work, arguments))
-        return pending[-1][0]
-
-    stage.session._worker.submit = submit
+    pending = held_work(stage)
     stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], slow)
     stage.clock.run(0.5)
     assert len(pending) == 1, "without scatter, it is under way"
