@@ -11,12 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import check_positive, check_range
+from .crosstalk import NO_CROSSTALK, Kernel, checked_kernel, separable_kernel
 from .materials import Material, material
 
 FloatArray = npt.NDArray[np.float64]
-Kernel = tuple[tuple[float, ...], ...]
-
-NO_CROSSTALK: Kernel = ((1.0,),)
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ class Detector:
     With `edges_kev` None it integrates energy (one channel, signal in keV). Otherwise it counts: channel c
     counts the photons with edges_kev[c] <= E < edges_kev[c + 1], the last edge may be inf. `absorber` of
     `absorber_g_cm2` detects 1 - exp(-µ/ρ · g/cm²); None detects everything. `crosstalk` is an odd-sized
-    kernel that sums to 1 (see noise.py). Raises ValueError for edges that do not increase, a negative
-    absorber or a kernel that does not preserve the mean.
+    kernel that sums to 1: what a pixel's signal, and its quantum noise, owe to its neighbours. Raises ValueError
+    for edges that do not increase, a negative absorber or a kernel that does not preserve the mean.
     """
 
     name: str
@@ -105,8 +103,9 @@ class Detector:
         """Return an indirect flat panel with a columnar caesium iodide scintillator.
 
         `packing` is the share of the layer's volume that is CsI. The escape of fluorescence is left out: an
-        absorbed photon gives its whole energy. Light that crosses to neighbours correlates the noise:
-        `crosstalk` defaults to 10 % to either side, in rows and columns.
+        absorbed photon gives its whole energy. Light crosses to neighbouring pixels, which blurs the picture
+        and correlates its noise: `crosstalk` defaults to 10 % to either side, in rows and columns, whatever
+        the size of a pixel.
         """
         check_positive("thickness_um", thickness_um)
         check_range("packing", packing, 0.01, 1.0)
@@ -198,21 +197,3 @@ def detector(name: str) -> Detector:
     if key not in _NAMED:
         raise ValueError(f"Unknown detector '{name}'; known are {', '.join(_NAMED)}.")
     return _NAMED[key]()
-
-
-def separable_kernel(profile: Sequence[float]) -> Kernel:
-    """Return the square kernel whose rows and columns are both `profile`."""
-    return tuple(tuple(a * b for b in profile) for a in profile)
-
-
-def checked_kernel(kernel: Kernel) -> npt.NDArray[np.float32]:
-    """Return the kernel as a float32 array; ValueError unless it is odd-sized and sums to 1."""
-    try:
-        values = np.array(kernel, dtype=np.float64)
-    except ValueError as error:
-        raise ValueError("The crosstalk kernel is ragged; give rows of one length.") from error
-    if values.ndim != 2 or not values.size or values.shape[0] % 2 == 0 or values.shape[1] % 2 == 0:
-        raise ValueError(f"The crosstalk kernel has shape {values.shape}; give odd numbers of rows and columns.")
-    if not abs(values.sum() - 1.0) < 1e-6:
-        raise ValueError(f"The crosstalk kernel sums to {values.sum():g}; divide it by that, so that it sums to 1.")
-    return values.astype(np.float32)

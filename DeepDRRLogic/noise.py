@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import check_seed
-from .detector import NO_CROSSTALK, Detector, Kernel, ReadoutNoise, checked_kernel
+from .crosstalk import NO_CROSSTALK, Kernel, checked_kernel, spread, widened
+from .detector import Detector, ReadoutNoise
 from .exposure import Exposure
 from .threads import in_slabs, thread_count
 
@@ -25,15 +26,15 @@ _BANDS = 16
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """Quantum noise with crosstalk, then readout noise.
+    """Quantum noise, crosstalk of signal and noise alike, then readout noise.
 
     Per channel, with N the expected number of detected photons of a pixel and e their mean signal:
-    signal + K * (e · (Poisson(N) - N)) + readout, K * being the convolution with `crosstalk`. The noise has
-    no mean, so the signal keeps its own; the quantum noise has the power spectrum σ² |K(f)|², and a pixel the
-    variance σ² Σ K². `quantum` "mean_energy" takes for e the mean signal of a pixel's photons (DeepDRR,
-    Unberath et al., MICCAI 2018, Eq. 2); "compound" the root mean square, which also counts that photons
-    differ in energy and gives the variance of a true energy integrator, Σ η g² N (12 % more for the open
-    120 kV beam, 7 % behind 20 cm of water).
+    K * (signal + e · (Poisson(N) - N)) + readout, K * being the convolution with `crosstalk`. The noise has
+    no mean, and K keeps that of the signal; a detail of frequency f keeps |K(f)| of its contrast, the quantum
+    noise has the power spectrum σ² |K(f)|², and a pixel the variance σ² Σ K². `quantum` "mean_energy" takes
+    for e the mean signal of a pixel's photons (DeepDRR, Unberath et al., MICCAI 2018, Eq. 2); "compound" the
+    root mean square, which also counts that photons differ in energy and gives the variance of a true energy
+    integrator, Σ η g² N (12 % more for the open 120 kV beam, 7 % behind 20 cm of water).
     """
 
     readout: ReadoutNoise
@@ -70,8 +71,12 @@ class NoiseModel:
             check_seed(rng)
         generator = np.random.default_rng(rng)
         n_threads = thread_count(threads)
-        signal = exposure.signal * n0
-        signal += self._quantum_noise(exposure, n0, generator, n_threads)
+        # Beyond its border the detector goes on as at the border: pixels there have neighbours like any other.
+        photons, gain, signal = (
+            widened(planes, self.crosstalk)
+            for planes in (exposure.photons * n0, self._signal_per_photon(exposure), exposure.signal * n0)
+        )
+        signal = spread(signal + _poisson_noise(photons, gain, generator, n_threads), self.crosstalk)
         if self.readout.std_signal > 0.0:
             signal += _row_correlated(signal.shape, self.readout, generator)
         return signal
@@ -94,25 +99,6 @@ class NoiseModel:
         along_row = (1.0 - neighbour**2) / (1.0 - 2.0 * neighbour * cosine + neighbour**2)
         power: FloatArray = quantum_variance * transfer + self.readout.std_signal**2 * along_row
         return power
-
-    def _quantum_noise(
-        self, exposure: Exposure, n0: Float32Array, generator: np.random.Generator, threads: int
-    ) -> Float32Array:
-        expected, gain = exposure.photons * n0, self._signal_per_photon(exposure)
-        kernel = checked_kernel(self.crosstalk)
-        if kernel.size == 1:
-            return _poisson_noise(expected, gain, generator, threads)
-        # Noise is drawn for a margin around the detector too: at its border it has neighbours like anywhere
-        # else, and the variance of the border is that of the middle.
-        margin = ((0, 0), *((size // 2, size // 2) for size in kernel.shape))
-        drawn = _poisson_noise(
-            np.pad(expected, margin, mode="edge"), np.pad(gain, margin, mode="edge"), generator, threads
-        )
-        _, height, width = exposure.signal.shape
-        noise = np.zeros_like(exposure.signal)
-        for (row, column), weight in np.ndenumerate(kernel):
-            noise += weight * drawn[:, row : row + height, column : column + width]
-        return noise
 
     def _signal_per_photon(self, exposure: Exposure) -> Float32Array:
         if self.quantum == "mean_energy":

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ._version import __version__
 from .affine import apply
 from .checks import check_kind, check_seed
+from .crosstalk import spread, widened
 from .detector import Detector
 from .exposure import expose, unattenuated
 from .geometry import Camera
@@ -166,7 +167,8 @@ class XRaySimulator:
         if self.scatter is not None:
             exposure += self.scatter.estimate(area_densities, self.materials, camera, self.spectrum, self.detector)
         if self.noise is None:
-            signal = exposure.signal * np.float32(self.photons_per_pixel)
+            expected = exposure.signal * np.float32(self.photons_per_pixel)
+            signal = spread(widened(expected, self.detector.crosstalk), self.detector.crosstalk)
         else:
             signal = self.noise.apply(exposure, self.photons_per_pixel, seed, self.threads)
         photons = exposure.photons.sum(axis=0) * np.float32(self.photons_per_pixel)

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from DeepDRRLogic.detector import Detector, ReadoutNoise, detector, detector_names, separable_kernel
+from DeepDRRLogic.crosstalk import separable_kernel
+from DeepDRRLogic.detector import Detector, ReadoutNoise, detector, detector_names
 from DeepDRRLogic.exposure import Exposure, expose, unattenuated
 from DeepDRRLogic.materials import Material, material
 from DeepDRRLogic.spectrum import Spectrum

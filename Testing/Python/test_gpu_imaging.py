@@ -11,7 +11,8 @@ from emulated_gpu import emulated_gpu, emulation, library
 from shapes import view
 from test_projector import random_volume
 
-from DeepDRRLogic.detector import Detector, ReadoutNoise, detector, detector_names, separable_kernel
+from DeepDRRLogic.crosstalk import separable_kernel, spread, widened
+from DeepDRRLogic.detector import Detector, ReadoutNoise, detector, detector_names
 from DeepDRRLogic.exposure import expose
 from DeepDRRLogic.imaging_chain import ImagingChain
 from DeepDRRLogic.materials import material
@@ -51,7 +52,8 @@ def test_the_exposure_is_that_of_the_cpu(gpu, name):
     areas = np.random.default_rng(0).uniform(0, (30, 8, 4), (7, 9, 3)).transpose(2, 0, 1)
     image = developed(gpu, areas, materials, detector(name), photons=5e5)
     exposure = expose(areas, materials, SPECTRUM, detector(name))
-    assert np.allclose(image.signal.get()[0], 5e5 * exposure.signal, rtol=1e-4)
+    kernel = detector(name).crosstalk
+    assert np.allclose(image.signal.get()[0], 5e5 * spread(widened(exposure.signal, kernel), kernel), rtol=1e-4)
     assert np.allclose(image.photons.get()[0], 5e5 * exposure.photons.sum(axis=0), rtol=1e-4)
     assert np.allclose(image.mean_energy_kev.get()[0], exposure.mean_energy_kev, rtol=1e-4)
 
@@ -123,6 +125,19 @@ def test_crosstalk_correlates_neighbours_and_leaves_the_mean_and_the_border(gpu)
     assert (deviation[:, 1:] * deviation[:, :-1]).mean() / deviation.var() == pytest.approx(along_row, abs=0.02)
     border = np.concatenate([deviation[0], deviation[-1], deviation[:, 0], deviation[:, -1]])
     assert border.var() == pytest.approx(deviation.var(), rel=0.2)
+
+
+def test_crosstalk_blurs_the_signal_as_on_the_cpu_with_and_without_noise(gpu):
+    kernel = ((0.0, 0.1, 0.0), (0.05, 0.5, 0.2), (0.0, 0.15, 0.0))
+    which = Detector("skewed", ("energy",), SILENT, crosstalk=kernel)
+    areas = np.random.default_rng(1).uniform(0.0, 20.0, (1, 30, 41)).astype(np.float32)
+    expected = expose(areas, WATER, SPECTRUM, which).signal
+    blurred = spread(widened(expected, kernel), kernel)
+    for noise in (None, NoiseModel.of(which)):
+        signal = developed(gpu, areas, WATER, which, noise, 1e10).signal.get()[0]
+        np.testing.assert_allclose(signal, 1e10 * blurred, rtol=3e-4)
+    sharp = developed(gpu, areas, WATER, which, NoiseModel(SILENT), 1e10).signal.get()[0]
+    np.testing.assert_allclose(sharp, 1e10 * expected, rtol=3e-4)
 
 
 @pytest.mark.parametrize("correlation_px", [0.0, 2.0, 40.0])

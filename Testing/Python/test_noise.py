@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from DeepDRRLogic.detector import Detector, ReadoutNoise, detector, detector_names, separable_kernel
+from DeepDRRLogic.crosstalk import separable_kernel
+from DeepDRRLogic.detector import Detector, ReadoutNoise, detector, detector_names
 from DeepDRRLogic.exposure import Exposure, expose
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.noise import NoiseModel

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...detector import checked_kernel
+from ...crosstalk import Kernel, checked_kernel
 from ...exposure import _weights
 from ...noise import MAX_PHOTONS_PER_PIXEL
 from .gpu import DeviceArray, Gpu
@@ -34,7 +34,7 @@ class Beam:
 
     minus_mu (energies, columns): -(µ/ρ)·log₂e in cm²/g, the columns beyond the materials 0. weights (rows, energies)
     and row_of (3 · channels + 1): what exposure.expose sums up, and which sum is which; plane_of (rows): the first sum
-    that a row is.
+    that a row is. crosstalk: the detector's own, where no noise model has another.
     """
 
     minus_mu: DeviceArray
@@ -42,6 +42,7 @@ class Beam:
     row_of: DeviceArray
     plane_of: DeviceArray
     channels: int
+    crosstalk: Kernel
 
     @staticmethod
     def upload(gpu: Gpu, materials: Sequence[Material], columns: int, spectrum: Spectrum, detector: Detector) -> Beam:
@@ -56,6 +57,7 @@ class Beam:
             gpu.upload(np.array(row_of, np.int32)),
             gpu.upload(np.array([row_of.index(row) for row in range(len(rows))], np.int32)),
             len(detector.channels),
+            detector.crosstalk,
         )
 
 
@@ -94,7 +96,7 @@ def develop(
     views, materials, height, width = area_densities.shape
     rows, energies = beam.weights.shape
     columns, pixels = beam.minus_mu.shape[1], height * width
-    crosstalk = checked_kernel(noise.crosstalk) if noise else np.ones((1, 1), np.float32)
+    crosstalk = checked_kernel(noise.crosstalk if noise else beam.crosstalk)
     margin_v, margin_u = (size // 2 for size in crosstalk.shape)
     padded = (height + 2 * margin_v) * (width + 2 * margin_u)
 

@@ -86,8 +86,9 @@ extern "C" __global__ void quantum_noise(
     noise[((size_t)blockIdx.z * channels + channel) * wide * high + pixel] = gain * deviation;
 }
 
-// Signal with crosstalk-filtered noise (none where `noise` is null), detected photons of all channels, mean energy.
-// crosstalk (2·margin_v + 1, 2·margin_u + 1). One thread is one pixel, grid.y the view.
+// Signal and quantum noise (none where `noise` is null) after crosstalk, detected photons of all channels, mean energy.
+// crosstalk (2·margin_v + 1, 2·margin_u + 1); beyond the border the signal is that of the border. One thread is one
+// pixel, grid.y the view.
 extern "C" __global__ void finish(
     const float *sums, const int *row_of, int channels, int rows, int width, int height, const float *noise,
     const float *crosstalk, int margin_u, int margin_v, float photons_per_pixel, float *signal, float *photons,
@@ -97,16 +98,20 @@ extern "C" __global__ void finish(
     if (pixel >= pixels) return;
     const int wide = width + 2 * margin_u, high = height + 2 * margin_v;
     const int u = pixel % width, v = pixel / width;
-    const float *here = sums + (size_t)blockIdx.y * rows * pixels + pixel;
+    const float *view = sums + (size_t)blockIdx.y * rows * pixels, *here = view + pixel;
     float detected = 0.0f;
     for (int channel = 0; channel < channels; ++channel) {
         const size_t plane = (size_t)blockIdx.y * channels + channel;
-        float value = here[(size_t)row_of[channels + channel] * pixels] * photons_per_pixel;
-        if (noise) {
-            const float *corner = noise + plane * wide * high + (size_t)v * wide + u;
-            for (int dv = 0; dv <= 2 * margin_v; ++dv)
-                for (int du = 0; du <= 2 * margin_u; ++du)
-                    value += crosstalk[dv * (2 * margin_u + 1) + du] * corner[(size_t)dv * wide + du];
+        const float *expected = view + (size_t)row_of[channels + channel] * pixels;
+        const float *corner = noise ? noise + plane * wide * high + (size_t)v * wide + u : nullptr;
+        float value = 0.0f;
+        for (int dv = 0; dv <= 2 * margin_v; ++dv) {
+            const float *line = expected + (size_t)min(max(v + dv - margin_v, 0), height - 1) * width;
+            for (int du = 0; du <= 2 * margin_u; ++du) {
+                float shared = line[min(max(u + du - margin_u, 0), width - 1)] * photons_per_pixel;
+                if (corner) shared += corner[(size_t)dv * wide + du];
+                value += crosstalk[dv * (2 * margin_u + 1) + du] * shared;
+            }
         }
         signal[plane * pixels + pixel] = value;
         detected += here[(size_t)row_of[channel] * pixels];
