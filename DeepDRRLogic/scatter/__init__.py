@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,18 @@ class ScatterModel(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """What the image's metadata say of the model, so that the image can be made again."""
+        ...
+
+
+@runtime_checkable
+class WatchableScatter(ScatterModel, Protocol):
+    """A scatter model that takes long enough for somebody to ask how far it is, or to call it off."""
+
+    def watched(self, progress: Callable[[int, int], None], cancelled: Callable[[], bool]) -> ScatterModel:
+        """The same model; it calls progress(done, total), from any thread, and ends where cancelled() turns true.
+
+        Then `estimate` raises CancelledError, a ValueError, or returns what has been found so far.
+        """
         ...
 
 
@@ -88,4 +100,4 @@ def make_scatter(
     return model
 
 
-__all__ = ["SCATTER_MODELS", "ScatterModel", "make_scatter"]
+__all__ = ["SCATTER_MODELS", "ScatterModel", "WatchableScatter", "make_scatter"]

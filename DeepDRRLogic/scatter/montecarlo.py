@@ -14,6 +14,7 @@ with nothing in the beam, n(u) ∝ cos³α, pixel by pixel. That is a flat-field
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -199,6 +200,14 @@ class MonteCarloScatter:
         self.photons, self.seed, self.grid, self.tally, self.forced = photons, seed, grid, tally, forced
         self.voxel_mm, self.threads, self.progress, self.cancelled = voxel_mm, threads, progress, cancelled
         self.tallies: Tallies | None = None
+
+    def watched(
+        self, progress: Callable[[int, int], None], cancelled: Callable[[], bool] = lambda: False
+    ) -> MonteCarloScatter:
+        """The same with another progress and another reason to end; what `simulate` says of them holds."""
+        its = copy.copy(self)
+        its.progress, its.cancelled = progress, cancelled
+        return its
 
     def estimate(
         self,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from DeepDRRLogic.geometry import Camera
+from DeepDRRLogic.scatter import WatchableScatter
 
 from .technique import Technique, photons_per_pixel, tuned
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from DeepDRRLogic.image import XRayImage
 
     from .patient import Patient, Quality
+    from .waiting import Watch
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,17 @@ def prepare(patient: Patient, camera: Camera, technique: Technique, arm: CArm | 
 
 
 def expose(
-    exposure: Exposure, quality: Quality = "full", width: int | None = None, *, scatter: bool = True
+    exposure: Exposure,
+    quality: Quality = "full",
+    width: int | None = None,
+    *,
+    scatter: bool = True,
+    watch: Watch | None = None,
 ) -> XRayImage:
-    """Make the image; with `width` in fewer, larger pixels, which gather as many more photons."""
+    """Make the image; with `width` in fewer, larger pixels, which gather as many more photons.
+
+    A scatter model that takes long tells `watch` how far it is; ValueError where that stops it.
+    """
     camera, local = exposure.camera, exposure.local_camera
     technique = exposure.technique if scatter else replace(exposure.technique, scatter="")
     photons = photons_per_pixel(technique, camera)
@@ -55,7 +65,10 @@ def expose(
         local = camera if one else local.resampled(width, height)
     patient = exposure.patient
     made = patient.simulator(quality, technique.device)
-    simulator = tuned(made, technique, photons, patient.scatter(technique.scatter, quality))
+    model = patient.scatter(technique.scatter, quality)
+    if watch is not None and isinstance(model, WatchableScatter):
+        model = model.watched(watch.progress, watch.cancelled)
+    simulator = tuned(made, technique, photons, model)
     metadata = exposure.metadata
     if quality == "preview":  # nobody asks a picture on the move how it was made, and writing that down takes longest
         simulator.metadata = metadata = {}

@@ -24,6 +24,7 @@ from .observing import SceneWatch
 from .pace import GAP_S, Pace
 from .technique import SLOW_SCATTER, Technique
 from .trouble import CANNOT, words
+from .waiting import TURN_S
 
 if TYPE_CHECKING:
     from DeepDRRLogic.carm import CArm
@@ -39,8 +40,6 @@ Quality = Literal["", "preview", "full"]
 
 _GAP_MS = round(1000 * GAP_S)
 _POLL_MS = 5
-WORKERS_TURN_S = 0.03
-"""So long a poll waits for the worker: an idle Slicer keeps Python's lock, and threads would hardly ever run."""
 
 
 class LiveSession:
@@ -123,12 +122,18 @@ class LiveSession:
         elif self._may_render():
             self._frame()
 
-    def shot(self, carm: CArmNodes) -> None:
-        """Somebody has put the picture of full quality into the C-arm's node: it stays until something changes."""
+    def shooting(self, carm: CArmNodes) -> Hashable:
+        """Somebody is about to shoot: the state that `shot` asks for, with the patient up to date."""
+        with suppress(*CANNOT):
+            self._logic.patient(self._volume, self._segmentation)
+        return self._key(carm)
+
+    def shot(self, carm: CArmNodes, state: Hashable) -> None:
+        """Somebody has put the picture of full quality into the C-arm's node: it stays until that state changes."""
         if self._job is not None and self._job[0].root is carm.root:
             self._job = None
         self._reasons.pop(carm.root.GetID(), None)
-        self._shown[carm.root.GetID()] = (self._key(carm), "full")
+        self._shown[carm.root.GetID()] = (state, "full")
 
     def scene_closed(self) -> None:
         """Let go of everything of the scene; a picture under way is dropped."""
@@ -248,7 +253,7 @@ class LiveSession:
         if any(self._stale(carm, self._key(carm)) for carm in self._carms):
             self._frame()
         elif self._job is not None:
-            wait([self._job[3]], WORKERS_TURN_S)
+            wait([self._job[3]], TURN_S)
             self._collect()
             self._tick_in(_POLL_MS)
         elif rough := [carm for carm in self._carms if self._shown[carm.root.GetID()][1] == "preview"]:

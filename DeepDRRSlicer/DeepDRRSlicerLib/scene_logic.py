@@ -22,7 +22,7 @@ from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.segmentation import networks_installed, segment, segmentation_methods
 from DeepDRRLogic.volume import MaterialLabels
 
-from . import carm_display, ct_nodes, exporting, exposing, material_nodes, points, sweeps, xray_nodes
+from . import carm_display, ct_nodes, exporting, exposing, material_nodes, points, sweeps, waiting, xray_nodes
 from .background import SegmentationJob
 from .carm_nodes import CArmNodes
 from .mrml import in_scene, scene_or_default
@@ -151,18 +151,30 @@ class SceneLogic:
         carm: CArmNodes | None = None,
         technique: Technique | None = None,
         imageNode: Any | None = None,
+        *,
+        progress: Callable[[float], None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> Any:
         """Shoot: an X-ray of full quality, in the image node given, or the C-arm's own.
 
         Without a segmentation the one that belongs to the CT is taken, or else thresholds, as always where it is
-        THRESHOLDS; without a C-arm the first of the scene, or a new one around the CT.
+        THRESHOLDS; without a C-arm the first of the scene, or a new one around the CT. With `progress` a thread makes
+        it: progress(fraction) is called until it is done, and may process events; None where cancelled() turned true,
+        or where the CT or the C-arm were deleted meanwhile.
         """
         segmentationNode = _segmentation(volumeNode, segmentationNode)
         carm = carm or next(iter(self.carms()), None) or self.carm(volumeNode=volumeNode)
         technique = technique or Technique()
         arm = carm.arm()
         patient = self.patient(volumeNode, segmentationNode)
-        image = exposing.expose(exposing.prepare(patient, arm.camera(), technique, arm))
+        exposure = exposing.prepare(patient, arm.camera(), technique, arm)
+        if progress is None:
+            image = exposing.expose(exposure)
+        else:
+            made = waiting.exposed(exposure, progress, cancelled)
+            if made is None or not in_scene(volumeNode) or not carm.is_valid():
+                return None
+            image = made
         node = self.imageOf(carm) if imageNode is None else imageNode
         self.show(node, image, patient, carm, technique)
         carm_display.show_collimator(carm, technique.collimator)

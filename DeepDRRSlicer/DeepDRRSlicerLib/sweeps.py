@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 from slicer.util import NodeModify
 
-from . import exposing
+from . import exposing, waiting
 from .carm_nodes import JOINTS, CArmNodes
 from .mrml import in_scene
-from .technique import Technique
+from .technique import SLOW_SCATTER, Technique
 from .xray_nodes import image_node, picture_of, show_picture
 
 if TYPE_CHECKING:
+    from DeepDRRLogic.image import XRayImage
+
     from .patient import Patient
 
 _TURNING = JOINTS[2:]
@@ -70,7 +73,16 @@ def record(
                 return None
             carm.set_joint(sweep.joint, angle)
             arm = carm.arm()
-            image = exposing.expose(exposing.prepare(patient, arm.camera(), technique, arm), width=sweep.width)
+            exposure = exposing.prepare(patient, arm.camera(), technique, arm)
+            image: XRayImage | None
+            if progress is not None and technique.scatter in SLOW_SCATTER:
+                image = waiting.exposed(
+                    exposure, partial(_go_on, progress, index, sweep.frames), cancelled, sweep.width
+                )
+            else:
+                image = exposing.expose(exposure, width=sweep.width)
+            if image is None:
+                return None
             show_picture(stand_in, picture_of(image, technique, arm), technique, moving=index > 0)
             images.SetDataNodeAtValue(stand_in, f"{angle:g}")
             joints.SetDataNodeAtValue(node, f"{angle:g}")
@@ -86,6 +98,11 @@ def record(
             for made in filter(in_scene, (stand_in.GetDisplayNode(), stand_in, images, joints)):
                 scene.RemoveNode(made)
     return _browser(scene, f"{carm.name} sweep", [(images, stand_in, True), (joints, node, False)])
+
+
+def _go_on(progress: Callable[[int, int], None], done: int, total: int, _fraction: float) -> None:
+    """Within a frame there is nothing new to tell, but events are waiting."""
+    progress(done, total)
 
 
 def _sequence(scene: Any, name: str) -> Any:

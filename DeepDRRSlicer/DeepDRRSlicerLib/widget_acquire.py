@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ from slicer.util import VTKObservationMixin
 
 from . import layout
 from .parameters import SWEEPS, technique_of
+from .technique import SLOW_SCATTER
 from .widget_panel import Panel
 
 _MARKERS = "DeepDRR.Markers"
+_WORKS = {"shoot": ("liveButton", "shootButton", "keepButton"), "sweep": ("sweepButton", "sweepJointSelector")}
+"""What takes long, and the widgets that its progress takes the place of."""
 _NO_LAYOUT = "Slicer's own"
 
 
@@ -24,20 +29,22 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         super().__init__()
         self._panel = panel
         self._watched: Any = None
-        self._sweep_cancelled = False
-        self._recording = False
+        self._cancelled = False
+        self._at_work = False
         ui = panel.ui
         ui.shootButton.connect("clicked(bool)", self._shoot)
         ui.keepButton.connect("clicked(bool)", self._keep)
         ui.sweepButton.connect("clicked(bool)", self._sweep)
-        ui.cancelSweepButton.connect("clicked(bool)", self._cancel_sweep)
+        ui.cancelShootButton.connect("clicked(bool)", self._cancel)
+        ui.cancelSweepButton.connect("clicked(bool)", self._cancel)
         ui.exportButton.connect("clicked(bool)", self._export)
         ui.layoutSelector.connect("activated(int)", self._choose_layout)
         ui.layoutSelector.addItem(_NO_LAYOUT)
         for entry in layout.LAYOUTS:
             ui.layoutSelector.addItem(entry.title)
         ui.pointsTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
-        self._show_progress(False)
+        for work in _WORKS:
+            self._show_progress(work, False)
 
     def update(self) -> None:
         self._enable()
@@ -46,7 +53,7 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         self.show_points()
 
     def scene_closed(self) -> None:
-        self._sweep_cancelled = True
+        self._cancelled = True
         self._watch(None)
 
     def close(self) -> None:
@@ -73,10 +80,10 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         self._update_markers(points)
 
     def _enable(self) -> None:
-        """While a sweep is recorded nothing else can be taken, kept or written."""
+        """While something is made that takes long nothing else can be taken, kept or written."""
         ui = self._panel.ui
-        has_ct = not self._recording and self._panel.parameters.ctVolume is not None
-        has_image = not self._recording and self._image() is not None
+        has_ct = not self._at_work and self._panel.parameters.ctVolume is not None
+        has_image = not self._at_work and self._image() is not None
         ui.shootButton.enabled = has_ct
         ui.sweepButton.enabled = has_ct
         ui.keepButton.enabled = has_image
@@ -88,8 +95,21 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
         return image if image is not None and image.GetImageData() is not None else None
 
     def _shoot(self, _checked: bool = False) -> None:
-        with self._panel.attempt(busy=True):
-            self._panel.shoot()
+        parameters = self._panel.parameters
+        takes_long = technique_of(parameters).scatter in SLOW_SCATTER
+        self._cancelled, done = False, True
+        with self._panel.attempt(busy=not takes_long):
+            if takes_long:
+                with self._working("shoot"):
+                    done = self._panel.shoot(self._shoot_progress, self._is_cancelled)
+            else:
+                self._panel.shoot()
+        if not done and self._panel.parameters is parameters:
+            self._panel.say("Shot cancelled: the X-ray is as it was.")
+
+    def _shoot_progress(self, fraction: float) -> None:
+        self._panel.ui.shootProgress.value = round(100 * fraction)
+        slicer.app.processEvents()
 
     def _keep(self, _checked: bool = False) -> None:
         with self._panel.attempt():
@@ -97,15 +117,13 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
             self._panel.say(f"Kept as {copied.GetName()}.")
 
     def _sweep(self, _checked: bool = False) -> None:
-        parameters, ui = self._panel.parameters, self._panel.ui
-        self._sweep_cancelled = False
+        parameters = self._panel.parameters
+        self._cancelled = False
         recorded = None
         with self._panel.attempt():
             self._panel.need_simulator()
             self._panel.need_scatter()
-            self._show_progress(True)
-            self._enable()
-            try:
+            with self._working("sweep"):
                 recorded = self._panel.logic.sweep(
                     parameters.ctVolume,
                     self._panel.segments,
@@ -116,33 +134,41 @@ class AcquireSection(VTKObservationMixin):  # type: ignore[misc]
                     stopDeg=parameters.sweepStopDeg,
                     frames=parameters.sweepFrames,
                     progress=self._sweep_progress,
-                    cancelled=self._is_sweep_cancelled,
+                    cancelled=self._is_cancelled,
                 )
-            finally:
-                self._show_progress(False)
         if recorded is not None:
             self._panel.say(f"Recorded {parameters.sweepFrames} pictures: play {recorded.GetName()} in Sequences.")
-        elif self._sweep_cancelled:
+        elif self._cancelled:
             self._panel.say("Recording cancelled.")
-        ui.sweepProgress.value = 0
 
     def _sweep_progress(self, done: int, total: int) -> None:
         self._panel.ui.sweepProgress.maximum = total
         self._panel.ui.sweepProgress.value = done
         slicer.app.processEvents()
 
-    def _is_sweep_cancelled(self) -> bool:
-        return self._sweep_cancelled
+    def _is_cancelled(self) -> bool:
+        return self._cancelled
 
-    def _cancel_sweep(self, _checked: bool = False) -> None:
-        self._sweep_cancelled = True
+    def _cancel(self, _checked: bool = False) -> None:
+        self._cancelled = True
 
-    def _show_progress(self, running: bool) -> None:
-        ui, self._recording = self._panel.ui, running
-        ui.sweepProgress.visible = running
-        ui.cancelSweepButton.visible = running
-        ui.sweepButton.visible = not running
-        ui.sweepJointSelector.visible = not running
+    @contextmanager
+    def _working(self, work: str) -> Iterator[None]:
+        """Show the progress of what takes long, and hold everything else back until it is done."""
+        self._show_progress(work, True)
+        self._enable()
+        try:
+            yield
+        finally:
+            self._show_progress(work, False)
+
+    def _show_progress(self, work: str, running: bool) -> None:
+        ui, self._at_work = self._panel.ui, running
+        getattr(ui, f"{work}Progress").value = 0
+        getattr(ui, f"{work}Progress").visible = running
+        getattr(ui, f"cancel{work.capitalize()}Button").visible = running
+        for name in _WORKS[work]:
+            getattr(ui, name).visible = not running
         for name in ("ctSection", "materialsSection", "carmSection", "xraySection"):
             getattr(ui, name).enabled = not running
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import qt
@@ -71,8 +72,10 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         self._session.close()
         self._close_views()
 
-    def shoot(self) -> None:
-        """Full quality now, of the C-arm at work; without one a C-arm is added around the CT."""
+    def shoot(
+        self, progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Full quality now, of the C-arm at work; without one a C-arm is added around the CT. False where cancelled."""
         panel = self._panel
         panel.need_simulator()
         panel.need_scatter()
@@ -80,10 +83,14 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
             raise ValueError("There is no CT: choose one under CT.")
         if panel.carm is None:
             panel.parameters.carm = panel.logic.carm(volumeNode=panel.parameters.ctVolume).root
-        parameters = panel.parameters
-        started = time.perf_counter()
-        image = panel.logic.render(parameters.ctVolume, panel.segments, panel.arm, technique_of(parameters))
-        self._session.shot(panel.arm)
+        parameters, carm = panel.parameters, panel.arm
+        started, state = time.perf_counter(), self._session.shooting(carm)
+        image = panel.logic.render(
+            parameters.ctVolume, panel.segments, carm, technique_of(parameters), progress=progress, cancelled=cancelled
+        )
+        if image is None or panel.parameters is not parameters:
+            return False
+        self._session.shot(carm, state)
         parameters.xrayImage = image
         self._show_images(panel.logic.carms())
         if not self._view.is_mapped:
@@ -91,6 +98,7 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
             self._view.fit()
         columns, rows, _ = image.GetImageData().GetDimensions()
         panel.ui.statusLabel.text = f"Shot {columns} × {rows} pixels in {time.perf_counter() - started:.1f} s"
+        return True
 
     def _close_views(self) -> None:
         self._view.close()

@@ -29,7 +29,7 @@ class Panel:
     while the module is open, `aim` shows the C-arm, `acquire` the points.
     """
 
-    shoot: Callable[[], None]
+    shoot: Callable[..., bool]
     xray_view: XRayView
     scan: Any
     materials: Any

@@ -41,7 +41,7 @@ class AtOnce:
 
 @pytest.fixture
 def stage(monkeypatch):
-    monkeypatch.setattr("DeepDRRSlicerLib.live.WORKERS_TURN_S", 0.0)
+    monkeypatch.setattr("DeepDRRSlicerLib.live.TURN_S", 0.0)
     scene = make_scene()
     logic = SceneLogic(scene)
     ct = add_ct(scene, body_hu())
@@ -334,7 +334,7 @@ def test_a_shot_with_slow_scatter_stays_until_something_changes(stage):
     stage.clock.run(0.5)
     assert len(pending) == 1, "without scatter, it is under way"
     image = stage.logic.render(stage.ct, stage.segmentation, stage.carm, slow)
-    stage.session.shot(stage.carm)
+    stage.session.shot(stage.carm, stage.session.shooting(stage.carm))
     shot = stage.picture.copy()
     future, work, arguments = pending[-1]
     future.set_result(work(*arguments))
@@ -428,7 +428,7 @@ def test_nothing_is_rendered_while_a_scene_is_read_and_all_of_it_after(stage):
 
 def test_the_worker_gets_its_turn_though_nobody_lets_go_of_pythons_lock(stage, monkeypatch):
     """A worker that runs only while the poll waits for it, as threads do in an idle Slicer, gets done all the same."""
-    monkeypatch.setattr("DeepDRRSlicerLib.live.WORKERS_TURN_S", 0.01)
+    monkeypatch.setattr("DeepDRRSlicerLib.live.TURN_S", 0.01)
     turns, pending = [], []
 
     def submit(work, *arguments):

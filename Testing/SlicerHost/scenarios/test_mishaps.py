@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from PySide6 import QtCore
 from slicerhost import mouse
 
 from DeepDRRSlicerLib import carm_display, ct_nodes, layout, patient, xray_nodes
@@ -102,7 +103,7 @@ def test_a_section_that_cannot_show_what_there_is_says_so(aimed, monkeypatch):
     aimed.panel.update()
     assert aimed.message.startswith("There is not enough memory (Unable to allocate 99 GiB)")
     monkeypatch.undo()
-    monkeypatch.setattr(aimed.logic, "render", lambda *_: fails())
+    monkeypatch.setattr(aimed.logic, "render", lambda *_, **__: fails())
     aimed.press("shootButton")
     assert "enough memory" in aimed.message
 
@@ -206,6 +207,55 @@ def test_a_shot_with_monte_carlo_scatter_is_not_replaced(bench, chest_file, mont
     bench.carm.set(primary_angle_deg=5.0)
     bench.wait_for_full_quality()
     assert xray_nodes.technique_of_image(bench.carm.image_node()).scatter == ""
+
+
+def take_long(monkeypatch, photons):
+    real = patient.make_scatter
+
+    def make(name, volumes):
+        made = real("montecarlo", volumes, device="cpu")
+        made.photons, made.tally = photons, 4
+        return made
+
+    monkeypatch.setattr(patient, "make_scatter", make)
+
+
+def test_a_shot_that_takes_long_is_called_off_and_the_xray_before_it_stays(aimed, monkeypatch):
+    take_long(monkeypatch, 400_000_000)
+    before, ui, seen = aimed.shoot(), aimed.ui, {}
+    aimed.parameters.technique.scatter = "montecarlo"
+
+    def look():
+        seen["progress"] = ui.shootProgress.visible, ui.shootButton.visible, ui.carmSection.enabled
+        seen["others"] = [getattr(ui, f"{name}Button").enabled for name in ("sweep", "export")]
+        mouse.click(ui.cancelShootButton)
+
+    QtCore.QTimer.singleShot(500, look)
+    aimed.press("shootButton")
+    assert seen == {"progress": (True, False, False), "others": [False, False]}
+    assert "cancelled" in aimed.message
+    assert np.array_equal(aimed.image(), before)
+    assert ui.shootButton.visible and ui.liveButton.visible and not ui.shootProgress.visible and ui.carmSection.enabled
+
+
+def test_after_a_shot_that_took_long_live_shows_where_the_c_arm_was_turned_to_meanwhile(live, monkeypatch):
+    take_long(monkeypatch, 20_000)
+    live.parameters.technique.scatter = "montecarlo"
+    live.wait_for_full_quality()
+    QtCore.QTimer.singleShot(50, lambda: live.carm.set(primary_angle_deg=25.0))
+    live.press("shootButton")
+    live.wait_for_full_quality()
+    assert xray_nodes.camera_of(live.carm.image_node()) == live.carm.camera()
+
+
+def test_a_scene_that_is_closed_while_a_shot_takes_long_stays_empty(aimed, monkeypatch):
+    take_long(monkeypatch, 400_000_000)
+    aimed.parameters.technique.scatter = "montecarlo"
+    QtCore.QTimer.singleShot(500, slicer.mrmlScene.Clear)
+    aimed.press("shootButton")
+    mouse.settle()
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+    assert aimed.message == "" and aimed.ui.shootButton.visible
 
 
 def test_a_ct_that_is_deleted_is_out_of_memory(live):
