@@ -5,33 +5,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .fan import transverse_axes
-from .packing import Rows
-
-FloatArray = npt.NDArray[np.float64]
+from .fan import Fan, transverse_axes
 
 
-def rows_before_detector(
-    rows: tuple[Rows, Rows, Rows], depth_from_ijk: FloatArray, limit: float
-) -> tuple[Rows, Rows, Rows]:
-    """The occupied rows of a volume, cut where the depth of their voxels exceeds the limit.
+def pace_of_lines(fan: Fan, progress: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """The part of its way from source to detector that a line of the fan covers in one slice.
 
-    depth_from_ijk (4,): depth = depth_from_ijk · (i, j, k, 1). Rows before the detector are returned as they are.
+    progress (3,): what one voxel along i, j, k adds to that part. Returns the pace of the line in column 0 of row 0,
+    and what each column and each row adds to it.
     """
-    return tuple(_cut(rows[axis], axis, depth_from_ijk, limit) for axis in range(3))  # type: ignore[return-value]
-
-
-def _cut(rows: Rows, axis: int, depth: FloatArray, limit: float) -> Rows:
-    start, stop = rows
-    p, q = transverse_axes(axis)
-    q_index, slice_index = np.indices(start.shape)
-    room = limit - depth[3] - depth[q] * q_index - depth[axis] * slice_index
-    # Voxel number p is kept while depth[p] · p ≤ room.
-    if depth[p] > 0:
-        stop = np.minimum(stop, np.floor(np.clip(room / depth[p], -1, 2**30)) + 1)
-    elif depth[p] < 0:
-        start = np.maximum(start, np.ceil(np.clip(room / depth[p], 0, 2**30)))
-    else:
-        stop = np.where(room < 0, 0, stop)
-    empty = stop <= start
-    return np.where(empty, 0, start).astype(np.int32), np.where(empty, 0, stop).astype(np.int32)
+    p, q = transverse_axes(fan.axis)
+    a0, da, b0, db = fan.grid
+    first, column, row = fan.forward * np.array(
+        [progress[fan.axis] + a0 * progress[p] + b0 * progress[q], da * progress[p], db * progress[q]]
+    )
+    return float(first), float(column), float(row)

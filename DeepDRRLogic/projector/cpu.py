@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from ..affine import apply
 from ..threads import in_slabs, thread_count
-from .behind import rows_before_detector
+from .behind import pace_of_lines
 from .fan import Fan, fans, transverse_axes
-from .packing import Rows, pack
+from .packing import pack
 
 if TYPE_CHECKING:
     from ..geometry import Camera
@@ -47,11 +47,11 @@ class CpuProjector:
         rays[:, 0] -= source
         mm_from_ijk = np.ascontiguousarray(self._packed.ras_from_ijk[:3, :3])
         scales = (self._packed.scales_g_cm3 * CM_PER_MM).astype(np.float32)
-        rows = self._rows_before_detector(camera)
+        progress = self._progress(camera)
 
         out = np.zeros((len(self.materials), camera.height, camera.width), np.float32)
         for fan in fans(source, rays, camera.width, camera.height, self._packed.box):
-            total = self._march(fan, source, rows[fan.axis])
+            total = self._march(fan, source, progress)
 
             def resample(v0: int, v1: int, fan: Fan = fan, total: npt.NDArray[np.float32] = total) -> None:
                 resample_fan(total, fan.axis, fan.forward, fan.grid, rays, mm_from_ijk, scales, v0, v1, out)
@@ -59,26 +59,30 @@ class CpuProjector:
             in_slabs(resample, camera.height, self.threads)
         return out
 
-    def _march(self, fan: Fan, source: npt.NDArray[np.float64], rows: Rows) -> npt.NDArray[np.float32]:
+    def _march(
+        self, fan: Fan, source: npt.NDArray[np.float64], progress: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float32]:
         """What the rays of a fan pick up, (fan rows, n_materials, fan columns), in density codes times slices."""
         from .march import march_band
 
         p, q = transverse_axes(fan.axis)
         origin = (float(source[p]), float(source[q]), float(source[fan.axis]))
+        pace = pace_of_lines(fan, progress)
         total = np.zeros((fan.rows, len(self.materials), fan.columns), np.float32)
 
         def march(y0: int, y1: int) -> None:
             march_band(
-                self._packed.codes, fan.axis, *rows, origin, fan.forward, fan.slices, fan.offsets, fan.grid,
-                fan.span_lo, fan.span_hi, y0, y1, total,
+                self._packed.codes, fan.axis, *self._packed.rows[fan.axis], origin, fan.forward, fan.slices,
+                fan.offsets, fan.grid, pace, fan.span_lo, fan.span_hi, y0, y1, total,
             )  # fmt: skip
 
         in_slabs(march, fan.rows, self.threads, slab=min(MAX_BAND, -(-fan.rows // (3 * self.threads))))
         return total
 
-    def _rows_before_detector(self, camera: Camera) -> tuple[Rows, Rows, Rows]:
+    def _progress(self, camera: Camera) -> npt.NDArray[np.float64]:
+        """How far one voxel along i, j, k leads from source to detector (3,); nowhere if all lies before it."""
         depth_mm = apply(camera.camera_from_ras, self._corners_ras)[:, 2]
         if depth_mm.max() <= camera.source_to_detector_mm:
-            return self._packed.rows
-        depth_from_ijk = (camera.camera_from_ras @ self._packed.ras_from_ijk)[2]
-        return rows_before_detector(self._packed.rows, depth_from_ijk, camera.source_to_detector_mm)
+            return np.zeros(3)
+        depth_mm_from_ijk = (camera.camera_from_ras @ self._packed.ras_from_ijk)[2, :3]
+        return np.asarray(depth_mm_from_ijk / camera.source_to_detector_mm)

@@ -78,28 +78,21 @@ def _covered(distance, step, line):
 
 
 @compiled()
-def _place(start, origin, pitch, count, h, offset, share, forward, first, last, index, low, high):
+def _place(start, origin, pitch, count, h, thickness, offset, share, first, last, index, low, high):
     """Voxel index of the lines first…last in a slice, and the weights of that voxel and the next.
 
-    The slice is sampled `offset` away from its middle. The weights add up to `share` times the part of the line that
-    lies in the volume, and in front of the source.
+    The slice, or what of it lies in front of the source, has its middle at `h` and is sampled `offset` thicknesses
+    away from it. The weights add up to `share` times the part of the line that lies in the volume.
     """
-    begin, end = h - 0.5, h + 0.5
-    if forward > 0:
-        begin = max(begin, 0.0)
-    else:
-        end = min(end, 0.0)
-    ahead = max(end - begin, 0.0)
-    middle = 0.5 * (begin + end)
     line = pitch * abs(h)
     for x in range(first, last):
-        slope = origin + pitch * x
-        p = start + slope * middle
+        slope = (origin + pitch * x) * thickness
+        p = start + (origin + pitch * x) * h
         step = abs(slope)
         inside = _covered(p + 0.5, step, line) - _covered(p - (count - 0.5), step, line)
         p = min(max(p + slope * offset, 0.0), count - 1.0)
         i = min(int(p), max(count - 2, 0))
-        weight = share * ahead * inside
+        weight = share * inside
         index[x] = i
         low[x] = weight * (1.0 - (p - i))
         high[x] = weight * (p - i)
@@ -164,10 +157,21 @@ def _interpolate_row(row, across, first, last, pairs, picked, lines):
         _interpolate(picked[first:last], low[first:last], high[first:last], np.uint32(m), lines[m, first:last])
 
 
+@vectorized
+def _accumulate_to_detector(line, below, above, low, high, pace, pitch, first, near, far):
+    """As _accumulate, but what lies behind the detector is left out of a slice from `near` to `far` off the source."""
+    for x in range(line.size):
+        # With a pace of 1/10 a line reaches the detector ten slices away from the source; some never do.
+        reach = 1.0 / max(pace + pitch * (first + x), 1e-9)
+        part = np.float32(min(max((reach - near) / (far - near), 0.0), 1.0))
+        line[x] += part * (low * below[x] + high * above[x])
+
+
 @compiled()
-def _add_rows(total, lines, extents, q_first, placed, span_lo, span_hi, y0, y1):
+def _add_rows(total, lines, extents, q_first, placed, span_lo, span_hi, pace, near, far, y0, y1):
     """Second pass: adds to each fan row the two interpolated rows of voxels between which it lies."""
     index, low, high = placed
+    pace0, pace_x, pace_y = pace
     for y in range(y0, y1):
         if low[y] + high[y] <= 0.0:
             continue
@@ -175,9 +179,17 @@ def _add_rows(total, lines, extents, q_first, placed, span_lo, span_hi, y0, y1):
         s = r + 1 if high[y] > 0.0 else r
         first = max(min(extents[r, 0], extents[s, 0]), span_lo[y])
         last = min(max(extents[r, 1], extents[s, 1]), span_hi[y])
-        if last > first:
-            for m in range(total.shape[1]):
-                _accumulate(total[y, m, first:last], lines[r, m, first:last], lines[s, m, first:last], low[y], high[y])
+        if last <= first:
+            continue
+        # Of the row, not of what this band needs of it: the number of threads changes no digit.
+        row_pace = pace0 + pace_y * y
+        fastest = row_pace + max(pace_x * span_lo[y], pace_x * (span_hi[y] - 1))
+        for m in range(total.shape[1]):
+            line, below, above = total[y, m, first:last], lines[r, m, first:last], lines[s, m, first:last]
+            if fastest * far <= 1.0:
+                _accumulate(line, below, above, low[y], high[y])
+            else:
+                _accumulate_to_detector(line, below, above, low[y], high[y], row_pace, pace_x, first, near, far)
 
 
 @compiled()
@@ -186,14 +198,22 @@ def _lines_like(size):
 
 
 @compiled()
+def _slowest(pace, left, right, y0, y1):
+    pace0, pace_x, pace_y = pace
+    return pace0 + min(pace_x * left, pace_x * (right - 1)) + min(pace_y * y0, pace_y * (y1 - 1))
+
+
+@compiled()
 def march_band(
-    codes, axis, row_start, row_stop, source, forward, slices, offsets, grid, span_lo, span_hi, y0, y1, total
+    codes, axis, row_start, row_stop, source, forward, slices, offsets, grid, pace, span_lo, span_hi, y0, y1, total
 ):
     """Adds to total[y0:y1] what the rays of these fan rows meet, in units of code · voxel.
 
     codes (nk, nj, ni) uint16 voxels. axis: 0, 1, 2 where the rays follow i, j, k, towards the sign of `forward`.
     row_start, row_stop [row, slice]: the occupied voxels. source: (p, q, w) in voxels. offsets: where each slice is
-    sampled. grid: slopes (a0, da, b0, db). span_lo, span_hi: columns in use per fan row.
+    sampled. grid: slopes (a0, da, b0, db). pace (constant, per column, per row): the part of its way from the source to
+    the detector that a line covers in a slice, 0 where all matter lies before the detector. span_lo, span_hi: columns
+    in use per fan row.
     total (rows, n_materials, columns) float32.
     """
     nk, nj, ni = codes.shape
@@ -204,6 +224,7 @@ def march_band(
     rows, materials, columns = total.shape
     left, right = np.int64(span_lo[y0:y1].min()), np.int64(span_hi[y0:y1].max())
     share = 1.0 / offsets.size
+    slowest = _slowest(pace, left, right, y0, y1)
 
     across = _lines_like(columns)
     placed = _lines_like(rows)
@@ -216,6 +237,10 @@ def march_band(
 
     for n in range(slices[0], slices[1]):
         h = n - sw
+        near, far = max(forward * h - 0.5, 0.0), forward * h + 0.5
+        if far <= near or slowest * near >= 1.0:
+            continue
+        middle, thickness = forward * 0.5 * (near + far), far - near
         if axis == 0 and n >= block_slice + BLOCK:
             block_slice = n
             stop = min(n + BLOCK, slices[1])
@@ -227,7 +252,7 @@ def march_band(
             _transpose(codes, rows_used, columns_used, n, stop, block)
 
         for offset in offsets:
-            _place(sq, b0, db, q_count, h, offset, share, forward, y0, y1, *placed)
+            _place(sq, b0, db, q_count, middle, thickness, offset, share * thickness, y0, y1, *placed)
             q_first, q_stop = _rows_touched(*placed, y0, y1)
             if q_stop <= q_first:
                 continue
@@ -235,7 +260,7 @@ def march_band(
             x0, x1 = _shadow(p_first - 1.0, p_stop, sp, a0, da, h, left, right)
             if p_stop <= p_first or x1 <= x0:
                 continue
-            _place(sp, a0, da, p_count, h, offset, 1.0, forward, x0, x1, *across)
+            _place(sp, a0, da, p_count, middle, thickness, offset, 1.0, x0, x1, *across)
 
             if lines.shape[0] < q_stop - q_first:
                 lines = np.empty((q_stop - q_first + 4, materials, columns), np.float32)
@@ -254,4 +279,4 @@ def march_band(
                     block[q - block_row, n - block_slice] if axis == 0 else (codes[q, n] if axis == 1 else codes[n, q])
                 )
                 _interpolate_row(row, across, first, last, pairs, picked, lines[r])
-            _add_rows(total, lines, extents, q_first, placed, span_lo, span_hi, y0, y1)
+            _add_rows(total, lines, extents, q_first, placed, span_lo, span_hi, pace, near, far, y0, y1)
