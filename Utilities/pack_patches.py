@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 
 from DeepDRRLogic.segmentation.packing import write_pack
-from DeepDRRLogic.segmentation.patches import read_cases
+from DeepDRRLogic.segmentation.patches import patients_of, read_cases, without
 
 
 def main() -> None:
@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2018)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cases = read_cases(options.cases, options.hold_out)
+    everyone = read_cases(options.cases)
+    cases = without(everyone, options.hold_out)
     count = write_pack(
         cases,
         options.pack,
@@ -33,6 +34,7 @@ def main() -> None:
         size=options.size,
         seed=options.seed,
         held_out=options.hold_out,
+        held_out_patients=patients_of(everyone, options.hold_out),
     )
     logging.info("%d patches of %d cases, %.1f MiB", count, len(cases), options.pack.stat().st_size / 2**20)
 

@@ -12,13 +12,13 @@ import argparse
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 
 from DeepDRRLogic.files import replaced_when_written
-from DeepDRRLogic.segmentation.packing import read_pack
+from DeepDRRLogic.segmentation.packing import Pack, read_pack
 from DeepDRRLogic.segmentation.patches import Sampling, patients_of, read_cases, without
 from DeepDRRLogic.segmentation.training import Recipe, Trainer, mean_loss
 from DeepDRRLogic.segmentation.vnet import COMPACT, PUBLISHED
@@ -41,18 +41,16 @@ def main() -> None:
         seed=options.seed,
         sampling=Sampling(size=(options.patch_size,) * 3),
     )
-    everyone, left_out = read_pack(options.cases) if options.cases.is_file() else (read_cases(options.cases), [])
-    hold_out = [*left_out, *(name for name in options.hold_out if name not in left_out)]
-    cases = without(everyone, options.hold_out)
-    logging.info("%d cases or patches of %s", len(cases), ", ".join(_names(case.name for case in cases)))
-    trainer = Trainer(cases, recipe, options.device)
+    pack = _to_train_on(options.cases, options.hold_out)
+    logging.info("%d cases or patches of %s", len(pack.patches), ", ".join(_names(case.name for case in pack.patches)))
+    trainer = Trainer(pack.patches, recipe, options.device)
     options.run.mkdir(parents=True, exist_ok=True)
     checkpoint = options.run / "checkpoint.pt"
     if checkpoint.exists():
         trainer.load(checkpoint)
-        before = patients_of(everyone, hold_out) & set(trainer.seen.values())
-        if before or set(hold_out) & set(_names(trainer.seen)):
-            raise SystemExit(f"{checkpoint} was trained on {', '.join(sorted(before) or hold_out)}: use a new folder.")
+        before = pack.held_out_patients & set(trainer.seen.values()) or set(pack.held_out) & set(_names(trainer.seen))
+        if before:
+            raise SystemExit(f"{checkpoint} was trained on {', '.join(sorted(before))}: use a new folder.")
     started, first = time.monotonic(), trainer.step
     paused = options.pause_while
 
@@ -65,18 +63,35 @@ def main() -> None:
             time.sleep(2.0)
 
     trainer.run(checkpoint, progress=progress)
-    save_weights(trainer.result(), options.run / "vnet.safetensors", _about(trainer, hold_out))
+    save_weights(trainer.result(), options.run / "vnet.safetensors", _about(trainer, pack))
     rows = [f"{step},{loss:.5f}" for step, loss in mean_loss(trainer.history)]
     with replaced_when_written(options.run / "curve.csv") as (curve,):
         curve.write_text("\n".join(["step,loss", *rows]) + "\n", encoding="utf-8")
 
 
-def _about(trainer: Trainer, hold_out: list[str]) -> dict[str, object]:
+def _to_train_on(path: Path, hold_out: Sequence[str]) -> Pack:
+    """The cases of a folder, or a pack, without those held out here; they join those held out from the pack."""
+    everyone = read_pack(path) if path.is_file() else Pack(read_cases(path), [], frozenset())
+    more = [name for name in hold_out if name not in everyone.held_out]
+    return Pack(
+        without(everyone.patches, more),
+        [*everyone.held_out, *more],
+        everyone.held_out_patients | patients_of(everyone.patches, more),
+    )
+
+
+def _about(trainer: Trainer, pack: Pack) -> dict[str, object]:
     """What the weights were made of: all cases they have ever seen, and those they have not."""
     recipe = dataclasses.asdict(trainer.recipe)
     recipe.pop("layout")
-    patients = sorted(set(trainer.seen.values()))
-    return {"recipe": recipe, "cases": _names(trainer.seen), "patients": patients, "held_out": hold_out}
+    return {
+        "recipe": recipe,
+        "step": trainer.step,
+        "cases": _names(trainer.seen),
+        "patients": sorted(set(trainer.seen.values())),
+        "held_out": pack.held_out,
+        "held_out_patients": sorted(pack.held_out_patients),
+    }
 
 
 def _names(cases: Iterable[str]) -> list[str]:

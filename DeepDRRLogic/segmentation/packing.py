@@ -1,9 +1,9 @@
 """Annotated patches in one small file: enough to train on another machine, where whole CTs are too much to carry.
 
 A pack is a zip of NNNN.npy.xz, uint8 (2, d, h, w): levels of HU, and labels with 4 added where the truth is known; and
-of pack.json: the name, patient and spacing of each, the HU of the levels, and who was held out. There are 256 levels:
-steps of 4 HU from -250 to 450 HU, where soft tissue, marrow and contrast medium differ, and coarser ones beyond; finer
-than the noise of most CTs.
+of pack.json: the name, patient and spacing of each, the HU of the levels, and which cases and patients were held out.
+There are 256 levels: steps of 4 HU from -250 to 450 HU, where soft tissue, marrow and contrast medium differ, and
+coarser ones beyond; finer than the noise of most CTs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import json
 import lzma
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,15 @@ _LEVEL_OF_HU = np.searchsorted(_MIDDLES, np.arange(-1024, 3072)).astype(np.uint8
 _KNOWN = np.uint8(4)
 _TRIES = 40
 _ENTRY_BYTES = 400  # of the zip's own, and of pack.json, for each patch: names are short
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What to train on, patches or whole cases, and the names and patients of the cases held out from it."""
+
+    patches: list[Case]
+    held_out: list[str]
+    held_out_patients: frozenset[str]
 
 
 def levels_of(hu: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
@@ -50,16 +60,20 @@ def write_pack(
     size: int = 128,
     seed: int = 2018,
     held_out: Sequence[str] = (),
+    held_out_patients: Collection[str] = (),
 ) -> int:
     """Write patches of at most `size` voxels along each axis until the next would not fit; returns their number.
 
     They are cut around places that training looks for, away from one another, one of every case before a second of
-    any. The same cases, size and seed give the same patches. `held_out` are names that are not among the cases, for
-    whoever trains on the pack to know. Raises ValueError for no cases, and where not one patch
-    fits.
+    any. The same cases, size and seed give the same patches. `held_out` are names that are not among the cases, and
+    `held_out_patients` whose they are, for whoever trains on the pack to know. Raises ValueError for no cases, for one
+    of a patient who is held out, and where not one patch fits.
     """
     if not cases:
         raise ValueError("No cases to pack: give at least one annotated CT.")
+    both = sorted({case.name for case in cases if case.name in held_out or case.patient in held_out_patients})
+    if both:
+        raise ValueError(f"{', '.join(both)}: to be packed, and of a patient held out. Leave out one of the two.")
     left = int(largest_mib * 2**20) - _ENTRY_BYTES
     about: list[dict[str, Any]] = []
     with replaced_when_written(path) as (temporary,):
@@ -71,7 +85,8 @@ def write_pack(
                     break
                 archive.writestr(f"{len(about):04d}.npy.xz", content)
                 about.append({"name": case.name, "patient": case.patient, "spacing_mm": case.spacing_mm})
-            head = {"levels": _HU_OF_LEVEL.tolist(), "held_out": list(held_out), "patches": about}
+            whom = {"held_out": list(held_out), "held_out_patients": sorted(held_out_patients)}
+            head = {"levels": _HU_OF_LEVEL.tolist(), **whom, "patches": about}
             archive.writestr("pack.json", json.dumps(head))
         if not about:
             raise ValueError(
@@ -80,14 +95,15 @@ def write_pack(
     return len(about)
 
 
-def read_pack(path: str | os.PathLike[str]) -> tuple[list[Case], list[str]]:
-    """The patches of a pack, each as a case, and the names held out from it; ValueError for a file that is none."""
+def read_pack(path: str | os.PathLike[str]) -> Pack:
+    """Read a pack; ValueError for a file that is none."""
     try:
         with zipfile.ZipFile(path) as archive:
             head = json.loads(archive.read("pack.json"))
             if head["levels"] != _HU_OF_LEVEL.tolist():
                 raise KeyError("levels of another version")
-            return [_case(archive, number, each) for number, each in enumerate(head["patches"])], head["held_out"]
+            patches = [_case(archive, number, each) for number, each in enumerate(head["patches"])]
+            return Pack(patches, head["held_out"], frozenset(head["held_out_patients"]))
     except (OSError, KeyError, TypeError, zipfile.BadZipFile, lzma.LZMAError) as error:
         raise ValueError(
             f"{path} is no pack of patches ({error}): write one with Utilities/pack_patches.py."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,8 +17,6 @@ from torch.nn import functional
 
 from .augmentation import AIR, BONE, SOFT, Augmentation, Dice, augment
 from .gaps import between_bones, coarse, fine
-
-_logger = logging.getLogger(__name__)
 
 _EXAMPLES = 20_000
 _CONTRAST_HU, _MARROW_HU, _GAS_MAX_HU = 180, 200, -500
@@ -69,19 +66,23 @@ def _whole(values: npt.NDArray[Any], dtype: type[np.integer[Any]]) -> npt.NDArra
 
 
 def read_cases(folder: Path, hold_out: Sequence[str] = ()) -> list[Case]:
-    """The annotated cases of a folder but those named in `hold_out` and all others of the same patients."""
+    """The annotated cases of a folder but those named in `hold_out` and all others of the same patients.
+
+    ValueError for a file that is no case, and for a name that is not there.
+    """
     cases = [read_case(path) for path in sorted(folder.glob("*.npz")) if not path.name.startswith(".")]
     return without(cases, hold_out)
 
 
 def without(cases: Sequence[Case], hold_out: Sequence[str]) -> list[Case]:
-    """Cases of other patients than those of the named ones; a name that is not there is warned of.
+    """Cases of other patients than those of the named ones; ValueError for a name that is not there.
 
     A patch of a pack is named CASE:NUMBER, and belongs to CASE.
     """
-    missing = set(hold_out) - {case.name.partition(":")[0] for case in cases}
-    if missing:
-        _logger.warning("Held out, but not there: %s.", ", ".join(sorted(missing)))
+    names = {case.name.partition(":")[0] for case in cases}
+    missing = sorted(set(hold_out) - names)
+    if missing:  # a name misspelt would be trained on
+        raise ValueError(f"No case {', '.join(missing)} to hold out; there are: {', '.join(sorted(names))}.")
     patients = patients_of(cases, hold_out)
     return [case for case in cases if case.patient not in patients]
 

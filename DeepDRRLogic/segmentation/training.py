@@ -168,7 +168,7 @@ class Trainer:
             torch.save(state, temporary)
 
     def load(self, path: Path) -> None:
-        """Go on where a checkpoint was saved; ValueError for one that is damaged or of another layout.
+        """Go on where a checkpoint was saved; ValueError for one that is damaged, of another layout or further on.
 
         A network that had no refinement, and gets one, goes on too. `seen` are all cases that it was ever trained on,
         with their patients.
@@ -180,6 +180,11 @@ class Trainer:
         found = Layout.from_dict(state["layout"])
         if found not in (self.recipe.layout, replace(self.recipe.layout, refine=0)):
             raise ValueError(f"{path} is of a network of layout {state['layout']}, not {self.recipe.layout.to_dict()}.")
+        if state["step"] > self.recipe.steps:
+            raise ValueError(
+                f"{path} is at step {state['step']}, and the recipe ends at {self.recipe.steps}: give as many steps or "
+                "more, or begin anew in another folder."
+            )
         if found != self.recipe.layout:
             _add_refinement(state, self.network, self.optimizer)
         self.network.load_state_dict(state["network"])

@@ -58,8 +58,9 @@ def test_levels_are_two_hu_off_where_tissues_differ_and_one_in_fifty_beyond():
 
 def test_patches_are_those_of_their_cases_in_their_labels_and_in_what_is_known(cases, tmp_path):
     count = write_pack(cases, tmp_path / "a.pack", size=24)
-    patches, held_out = read_pack(tmp_path / "a.pack")
-    assert held_out == []
+    pack = read_pack(tmp_path / "a.pack")
+    patches = pack.patches
+    assert (pack.held_out, pack.held_out_patients) == ([], frozenset())
     assert len(patches) == count >= 4
     for patch in patches:
         hu, labels, weight = arrays(int(patch.name[5]))
@@ -74,7 +75,7 @@ def test_patches_are_those_of_their_cases_in_their_labels_and_in_what_is_known(c
 
 def test_every_case_is_there_before_any_is_there_twice(cases, tmp_path):
     write_pack(cases, tmp_path / "a.pack", size=24)
-    names = [patch.name.partition(":")[0] for patch in read_pack(tmp_path / "a.pack")[0]]
+    names = [patch.name.partition(":")[0] for patch in read_pack(tmp_path / "a.pack").patches]
     assert names[:4] == ["case_0", "case_1", "case_0", "case_1"]
 
 
@@ -99,6 +100,8 @@ def test_what_cannot_be_packed_or_read_is_refused(cases, tmp_path):
         write_pack([], tmp_path / "a.pack")
     with pytest.raises(ValueError, match="Not one patch"):
         write_pack(cases, tmp_path / "a.pack", largest_mib=0.0005)
+    with pytest.raises(ValueError, match="case_1: to be packed, and of a patient held out"):
+        write_pack(cases, tmp_path / "a.pack", held_out_patients=["patient 1"])
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "b.pack").write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"b\.pack is no pack"):
@@ -123,39 +126,66 @@ def test_a_case_that_cannot_be_is_refused_with_its_name(tmp_path):
         read_case(path)
 
 
-def test_held_out_patients_are_left_out_with_all_their_cases(caplog):
+def test_held_out_patients_are_left_out_with_all_their_cases():
     one, two = (make_case(f"{n}", "the same", *arrays(n), (0.86, 0.86, 1.0)) for n in range(2))
     third = make_case("third:0003", "another", *arrays(2), (0.86, 0.86, 1.0))
     assert without([one, two, third], ["1"]) == [third]
     assert without([one, two, third], ["third"]) == [one, two]
-    assert without([one], ["nobody"]) == [one]
-    assert "not there: nobody" in caplog.text
+    with pytest.raises(ValueError, match=r"No case nobody to hold out; there are: 0, 1"):
+        without([one, two], ["nobody", "1"])
 
 
-def test_the_scripts_pack_a_folder_and_train_from_the_pack(tmp_path, monkeypatch):
+def write_case(folder, name, patient):
+    hu, labels, weight = arrays(int(name[-1]))
+    np.savez(folder / f"{name}.npz", hu=hu, labels=labels, weight=weight, spacing_mm=(0.86, 0.86, 1.0), patient=patient)
+
+
+@pytest.fixture
+def run_script(monkeypatch):
+    """Runs a script of Utilities with these arguments."""
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        script(name).main()
+
+    return run
+
+
+TRAIN_BRIEFLY = ("--steps", 2, "--patches", 1, "--patch-size", 32, "--threads", 1)
+
+
+def test_the_scripts_pack_a_folder_and_train_from_the_pack(tmp_path, run_script):
     (tmp_path / "cases").mkdir()
     for n in range(3):
-        hu, labels, weight = arrays(n)
-        np.savez(
-            tmp_path / "cases" / f"case_{n}.npz",
-            hu=hu, labels=labels, weight=weight, spacing_mm=(0.86, 0.86, 1.0), patient=f"patient {n}",
-        )  # fmt: skip
+        write_case(tmp_path / "cases", f"case_{n}", f"patient {n}")
     assert [case.name for case in read_cases(tmp_path / "cases", ["case_1"])] == ["case_0", "case_2"]
     pack, run = tmp_path / "cases.pack", tmp_path / "run"
-    arguments = [tmp_path / "cases", pack, "--hold-out", "case_1", "--size", "32"]
-    monkeypatch.setattr(sys, "argv", ["pack_patches.py", *map(str, arguments)])
-    script("pack_patches").main()
-    arguments = [pack, run, "--steps", "2", "--patches", "1", "--patch-size", "32", "--threads", "1"]
-    monkeypatch.setattr(sys, "argv", ["train_vnet.py", *map(str, arguments), "--hold-out", "case_2"])
-    script("train_vnet").main()
+    with pytest.raises(ValueError, match="No case case_7 to hold out"):
+        run_script("pack_patches", tmp_path / "cases", pack, "--hold-out", "case_7")
+    run_script("pack_patches", tmp_path / "cases", pack, "--hold-out", "case_1", "--size", 32)
+    with pytest.raises(ValueError, match=r"No case case_7 to hold out; there are: case_0, case_2\."):
+        run_script("train_vnet", pack, run, *TRAIN_BRIEFLY, "--hold-out", "case_7")
+    run_script("train_vnet", pack, run, *TRAIN_BRIEFLY, "--hold-out", "case_2", "case_1")
     card = json.loads((run / "vnet.json").read_text("utf-8"))
     assert (card["cases"], card["patients"]) == (["case_0"], ["patient 0"])
-    assert card["held_out"] == ["case_1", "case_2"]
+    assert (card["held_out"], card["held_out_patients"]) == (["case_1", "case_2"], ["patient 1", "patient 2"])
+    assert (card["step"], card["recipe"]["steps"]) == (2, 2)
     assert all(np.isfinite(float(row.split(",")[1])) for row in (run / "curve.csv").read_text().split()[1:])
     load_weights(run / "vnet.safetensors")  # refuses what is not finite
-    monkeypatch.setattr(sys, "argv", ["train_vnet.py", *map(str, arguments), "--hold-out", "case_0"])
     with pytest.raises(SystemExit, match="trained on patient 0: use a new folder"):
-        script("train_vnet").main()
+        run_script("train_vnet", pack, run, *TRAIN_BRIEFLY, "--hold-out", "case_0")
+
+
+def test_a_run_that_goes_on_with_another_pack_has_not_seen_those_held_out_from_it(tmp_path, run_script):
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        write_case(tmp_path / folder, "case_0", "patient 0")
+    write_case(tmp_path / "second", "case_1", "patient 1")
+    write_case(tmp_path / "second", "case_2", "patient 0")  # another CT of whom the first run has seen
+    run_script("train_vnet", tmp_path / "first", tmp_path / "run", *TRAIN_BRIEFLY)
+    run_script("pack_patches", tmp_path / "second", tmp_path / "second.pack", "--size", 32, "--hold-out", "case_2")
+    with pytest.raises(SystemExit, match="trained on patient 0: use a new folder"):
+        run_script("train_vnet", tmp_path / "second.pack", tmp_path / "run", *TRAIN_BRIEFLY)
 
 
 def test_two_moments_of_a_training_are_averaged_without_their_calibration(tmp_path, monkeypatch):

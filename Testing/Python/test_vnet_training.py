@@ -382,6 +382,13 @@ def test_an_interrupted_run_ends_like_one_that_was_not(a_case, tmp_path):
         assert torch.equal(resumed.result().state_dict()[name], value), name
 
 
+def test_a_run_does_not_go_back_to_fewer_steps_than_it_has_done(a_case, tmp_path):
+    Trainer([a_case], RECIPE).run(tmp_path / "checkpoint.pt", until=2)
+    with pytest.raises(ValueError, match=r"is at step 2, and the recipe ends at 1: give as many steps or more"):
+        Trainer([a_case], dataclasses.replace(RECIPE, steps=1)).load(tmp_path / "checkpoint.pt")
+    Trainer([a_case], dataclasses.replace(RECIPE, steps=2)).load(tmp_path / "checkpoint.pt")
+
+
 def test_normalisation_settles_before_the_end(a_case):
     trainer = Trainer([a_case], dataclasses.replace(RECIPE, steps=6, settle_from=0.5))
 
