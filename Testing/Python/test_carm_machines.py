@@ -127,6 +127,12 @@ def test_limits_know_that_two_pairs_of_angles_are_one_position():
         CArmLimits(roll_deg=(10, -10))
 
 
+def test_a_limit_is_reached_though_rounding_leads_beyond_it():
+    limits = CArmLimits(primary_angle_deg=(-90, 90), secondary_angle_deg=(-33.3, 33.3))
+    assert 180.0 - (180.0 - 33.3) > 33.3
+    assert limits.violations(CArm(primary_angle_deg=180.0, secondary_angle_deg=180.0 - 33.3)) == []
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -134,6 +134,14 @@ def test_every_slice_has_its_own_rescale_also_a_fractional_one(tmp_path, slices)
     assert ct.hu.dtype == np.float32
 
 
+def test_a_single_fractional_rescale_is_kept_too(tmp_path, slices):
+    slices[3].RescaleSlope = "0.25"
+    ct = CTVolume.read(save(tmp_path / "ct", slices))
+    wanted = marked_hu().astype(np.float32)
+    wanted[3] = (wanted[3] + 1024) * 0.25 - 1024
+    np.testing.assert_array_equal(ct.hu, wanted)
+
+
 def test_values_beyond_sixteen_bits_are_kept(tmp_path, slices):
     for one in slices:
         one.RescaleSlope = 16
@@ -153,6 +161,21 @@ def test_padding_becomes_the_lowest_hounsfield_unit(tmp_path, signed, padding):
     ct = CTVolume.read(save(tmp_path / "ct", slices))
     assert np.all(ct.hu[:, 0] == -1024)
     np.testing.assert_array_equal(ct.hu[:, 1:], hu[:, 1:])
+
+
+@pytest.mark.parametrize(("value", "limit"), [(-3000, -2000), (-2000, -3000)])
+def test_padding_may_be_a_range_that_begins_at_either_end(tmp_path, value, limit):
+    hu = marked_hu()
+    slices = legacy_slices(hu, GRIDS["axial"])
+    for one in slices:
+        stored = one.pixel_array.astype(np.int16)
+        stored[0], stored[1] = -2500, -1900
+        one.PixelRepresentation, one.PixelPaddingValue, one.PixelPaddingRangeLimit = 1, value, limit
+        one.PixelData = stored.tobytes()
+    ct = CTVolume.read(save(tmp_path / "ct", slices), hu_offset=0)
+    assert np.all(ct.hu[:, 0] == -1024)
+    assert np.all(ct.hu[:, 1] == -1900 - 1024)
+    np.testing.assert_array_equal(ct.hu[:, 2:], hu[:, 2:])
 
 
 def refused(folder, message, **options):
@@ -252,6 +275,13 @@ def test_values_that_are_not_hounsfield_units_are_refused(tmp_path, slices):
     refused(save(tmp_path / "ct", slices), "MGML, not HU")
 
 
+@pytest.mark.parametrize("kind", ["HU", "HU_MOD", "US", ""])
+def test_hounsfield_units_have_several_names(tmp_path, slices, kind):
+    for one in slices:
+        one.RescaleType = kind
+    np.testing.assert_array_equal(CTVolume.read(save(tmp_path / "ct", slices)).hu, marked_hu())
+
+
 def test_slices_of_different_kinds_are_counted(tmp_path, slices):
     slices[2].Rows, slices[2].Columns = 8, 9
     refused(save(tmp_path / "ct", slices), "different sizes.*8×9: 6; 9×8: 1")
@@ -348,9 +378,10 @@ def test_correcting_an_upright_series_changes_nothing(tmp_path, slices):
     assert_is_marked_ct(CTVolume.read(save(tmp_path / "ct", slices), correct_tilt=True), GRIDS["axial"])
 
 
-def test_slices_shifted_against_each_other_are_refused(tmp_path, slices):
-    slices[3].ImagePositionPatient[0] += 5
-    refused(save(tmp_path / "ct", slices), "shifted sideways by up to 5 mm")
+@pytest.mark.parametrize("shift_mm", [0.6, 5])
+def test_slices_shifted_against_each_other_are_refused(tmp_path, slices, shift_mm):
+    slices[3].ImagePositionPatient[0] += shift_mm
+    refused(save(tmp_path / "ct", slices), f"shifted sideways by up to {shift_mm} mm")
 
 
 def test_a_wrong_suffix_does_not_hide_what_a_file_is(tmp_path):

@@ -208,6 +208,16 @@ def test_tiff_holds_the_float_values_of_every_channel(
     assert json.loads(sidecar_path(tmp_path / "shot.tif").read_text())["content"]["holds"] == quantity
 
 
+def test_tiff_knows_the_size_of_the_pixels(an_oblique_mirrored_camera: Camera, tmp_path: Path) -> None:
+    from PIL import Image
+
+    an_image(an_oblique_mirrored_camera).save(tmp_path / "shot.tif")
+    with Image.open(tmp_path / "shot.tif") as file:
+        per_cm = file.tag_v2[282], file.tag_v2[283]
+        assert file.tag_v2[296] == 3  # centimetres
+    assert [10 / float(n) for n in per_cm] == pytest.approx([0.35, 0.4], rel=1e-4)
+
+
 @pytest.mark.parametrize("log", [True, False])
 @pytest.mark.parametrize("polarity", ["bones_bright", "bones_dark"])
 def test_png_reads_back_as_displayed_and_its_greys_become_values_again(
@@ -315,3 +325,13 @@ def test_a_damaged_file_is_refused_without_a_crash(
         np.savez(path, a=np.ones(3))
     with pytest.raises(ValueError, match=r"shot\.npz is not an X-ray image of this program, or is damaged"):
         XRayImage.load(path)
+
+
+def test_a_file_of_a_later_version_is_refused(
+    an_oblique_mirrored_camera: Camera, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as later:
+        later.setattr("DeepDRRLogic.image_io.FORMAT_VERSION", 2)
+        an_image(an_oblique_mirrored_camera).save(tmp_path / "shot.npz")
+    with pytest.raises(ValueError, match=r"shot\.npz is not an X-ray image of this program.*version 2"):
+        XRayImage.load(tmp_path / "shot.npz")

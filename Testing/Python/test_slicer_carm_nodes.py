@@ -9,10 +9,13 @@ from slicer_scene import add_transform, make_scene
 
 from DeepDRRLogic.affine import rigid, rotation
 from DeepDRRLogic.carm import CArm
+from DeepDRRLogic.carm_presets import view_angles_deg
 from DeepDRRSlicerLib import carm_display
 from DeepDRRSlicerLib.carm_nodes import JOINTS, CArmNodes
 from DeepDRRSlicerLib.carm_observer import CArmObserver
 from DeepDRRSlicerLib.kinematics import joint_matrix
+from DeepDRRSlicerLib.mrml import parent_from_node
+from DeepDRRSlicerLib.undoing import Edits
 
 POSES = [(a, b, r) for a in (-150, -90, -37, 0, 20, 90, 180) for b in (-130, -40, 0, 33, 90, 200) for r in (-75, 0, 10)]
 FIELDS = ("isocenter_ras_mm", "primary_angle_deg", "secondary_angle_deg", "roll_deg")
@@ -104,6 +107,17 @@ def test_every_change_is_told_once_and_none_at_all_when_nothing_changes(carm):
     assert len(told) == 3
 
 
+def test_a_drag_told_of_late_goes_on_from_where_it_is_and_is_undone_to_where_it_began(scene, carm):
+    node = carm.node("primary")
+    before = {node: parent_from_node(node)}
+    scene.SetUndoOn()
+    carm.set_joint("primary", 20.0)
+    Edits().began(scene, "handle primary", before)
+    assert carm.joint_value("primary") == pytest.approx(20.0)
+    scene.Undo()
+    assert carm.joint_value("primary") == 0.0
+
+
 def test_a_handle_that_scaled_the_whole_arm_leaves_it_rigid(carm):
     observer = CArmObserver(carm, lambda: None)
     updateTransformMatrixFromArray(carm.root, np.diag([1.3, 1.3, 1.3, 1.0]) @ rigid(rotation([0, 1, 0], 20.0)))
@@ -135,6 +149,13 @@ def test_another_machine_keeps_isocentre_and_angles(carm):
     assert arm.isocenter_ras_mm == pytest.approx((10.0, -20.0, 300.0))
     carm.set_preset("mobile_flat_panel")
     assert carm.arm().field_shape == "rectangular"
+
+
+def test_a_named_view_is_upright(carm):
+    carm.set(primary_angle_deg=20.0, roll_deg=30.0)
+    carm.set_view("lateral_left")
+    arm = carm.arm()
+    assert (arm.primary_angle_deg, arm.secondary_angle_deg, arm.roll_deg) == (*view_angles_deg("lateral_left"), 0.0)
 
 
 def test_what_the_machine_cannot_reach_is_said_not_clipped(carm):

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import slicer
-from slicer.util import arrayFromVolume, vtkMatrixFromArray
+from slicer.util import arrayFromVolume, arrayFromVolumeModified, vtkMatrixFromArray
 from slicer_scene import add_ct, add_transform, body_hu, make_scene
 
 from DeepDRRLogic.affine import apply, rigid, rotation
@@ -217,6 +217,17 @@ def test_scatter_brightens_what_lies_behind_the_patient(scene, logic):
         logic.render(ct, None, arm, Technique(scatter="glitter"))
 
 
+def test_scatter_is_that_of_the_patient_as_he_is_now(scene, logic):
+    ct = add_ct(scene, body_hu())
+    patient = logic.patient(ct)
+    before = patient.scatter("kernel", "full")
+    assert patient.scatter("kernel", "full") is before
+    arrayFromVolume(ct)[15:25] = 900
+    arrayFromVolumeModified(ct)
+    after = logic.patient(ct).scatter("kernel", "full")
+    assert after.volume.mass_g > 1.1 * before.volume.mass_g
+
+
 def test_export_writes_what_is_shown_with_its_projection(scene, logic, tmp_path):
     ct = ball_ct(scene, np.eye(3))
     arm = small_arm(logic, volumeNode=ct)
@@ -248,6 +259,35 @@ def test_a_kept_copy_stays_when_the_next_shot_comes(scene, logic):
     assert logic.xray(kept).camera == xray_nodes.camera_of(kept)
 
 
+def test_the_exposure_of_a_kept_copy_can_be_made_again(scene, logic):
+    ct = ball_ct(scene, np.eye(3))
+    kept = logic.keepCopy(logic.render(ct, None, small_arm(logic, volumeNode=ct), QUIET))
+    np.testing.assert_array_equal(SceneLogic(scene).xray(kept).signal, logic.xray(kept).signal)
+
+
+def test_an_exposure_made_again_says_nothing_of_an_arm_that_has_moved_on(scene, logic):
+    ct = ball_ct(scene, np.eye(3))
+    arm = small_arm(logic, volumeNode=ct)
+    image = logic.render(ct, None, arm, QUIET)
+    assert SceneLogic(scene).xray(image).metadata["carm"]["primary_angle_deg"] == 0.0
+    arm.set(primary_angle_deg=40.0)
+    assert "carm" not in SceneLogic(scene).xray(image).metadata
+
+
+def test_points_are_marked_up_to_the_edge_of_the_detector(scene, logic):
+    ct = ball_ct(scene, np.eye(3))
+    arm = small_arm(logic, volumeNode=ct)
+    image = logic.render(ct, None, arm, QUIET)
+    corners = [(-0.4, -0.4), (159.4, 127.4), (-0.6, 64), (159.6, 64), (80, -0.6), (80, 127.6)]
+    landmarks = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Landmarks")
+    for u, v in corners:
+        place = apply(arm.camera().ras_from_pixel, [u, v, 0.0])
+        landmarks.AddControlPoint(place.tolist(), f"{u} {v}")
+    markers = logic.showPoints(landmarks, image)
+    found = [markers.GetNthControlPointLabel(n) for n in range(markers.GetNumberOfControlPoints())]
+    assert found == ["-0.4 -0.4", "159.4 127.4"]
+
+
 def test_landmarks_are_marked_where_they_fall_and_only_those_that_do(scene, logic):
     ct = ball_ct(scene, np.eye(3))
     arm = small_arm(logic, volumeNode=ct)
@@ -257,6 +297,7 @@ def test_landmarks_are_marked_where_they_fall_and_only_those_that_do(scene, logi
     landmarks.AddControlPoint([4000, 0, 0], "far away")
     landmarks.SetAndObserveTransformNodeID(add_transform(scene, rigid(None, BALL_MM)).GetID())
     markers = logic.showPoints(landmarks, image)
+    assert markers.GetLocked()
     assert [markers.GetNthControlPointLabel(n) for n in range(markers.GetNumberOfControlPoints())] == ["local"]
     place = np.array(markers.GetNthControlPointPositionWorld(0))
     u, v, w = apply(np.linalg.inv(ras_from_ijk(image)), place)

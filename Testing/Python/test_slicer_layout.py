@@ -278,6 +278,18 @@ def test_after_closing_the_view_is_free_again(scene, a_view):
     assert a_view.slice_node.GetOrientation() == "Axial"
 
 
+def test_a_picture_that_is_no_longer_shown_is_no_longer_followed(scene, a_view, monkeypatch):
+    first, second = an_image(scene, a_camera()), an_image(scene, a_camera(30))
+    a_view.show(first)
+    a_view.show(second)
+    updates = []
+    monkeypatch.setattr(a_view, "update", lambda: updates.append(1))
+    first.Modified()
+    assert updates == []
+    second.Modified()
+    assert updates == [1]
+
+
 def test_an_unknown_view_is_refused(scene):
     with pytest.raises(ValueError, match="XRay2"):
         XRayView(scene, "Red")

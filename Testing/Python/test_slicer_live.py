@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import vtk
 from slicer.util import arrayFromVolume, arrayFromVolumeModified, vtkMatrixFromArray
-from slicer_scene import Clock, add_ct, add_transform, body_hu, edited, layer_of, make_scene
+from slicer_scene import Clock, add_ct, add_segment, add_transform, body_hu, edited, layer_of, make_scene
 
+from DeepDRRLogic.affine import rigid
 from DeepDRRLogic.projector.devices import Choice
 from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRSlicerLib.live import LiveSession
+from DeepDRRSlicerLib.material_nodes import TAG_MATERIAL
+from DeepDRRSlicerLib.mrml import ras_from_ijk
+from DeepDRRSlicerLib.observing import SceneWatch
 from DeepDRRSlicerLib.preview_size import FRAME_S, WIDTHS, PreviewSize
 from DeepDRRSlicerLib.scene_logic import SceneLogic
 from DeepDRRSlicerLib.technique import Technique
@@ -181,6 +185,42 @@ def test_an_edited_segment_a_painted_ct_and_a_moved_patient_are_seen_without_ask
     assert stage.frames == ["preview"]
 
 
+def test_a_patient_without_segments_is_seen_to_move_too(stage):
+    transform = add_transform(stage.scene, np.eye(4))
+    stage.ct.SetAndObserveTransformNodeID(transform.GetID())
+    stage.session.set_scene(stage.ct, None, [stage.carm], QUIET)
+    stage.at_rest()
+    transform.SetMatrixTransformToParent(vtkMatrixFromArray(rigid(None, (9.0, 0.0, 0.0))))
+    assert stage.frames == ["preview"]
+
+
+def test_segments_in_another_order_are_seen_without_asking(stage):
+    everywhere = np.ones(arrayFromVolume(stage.ct).shape, np.uint8)
+    add_segment(stage.segmentation, "Over", everywhere, ras_from_ijk(stage.ct), {TAG_MATERIAL: "water"})
+    stage.at_rest()
+    before = stage.picture.max()
+    stage.segmentation.GetSegmentation().SetSegmentIndex("Over", 0)  # now all others lie over it
+    assert stage.frames == ["preview"]
+    assert stage.picture.max() > before + 0.1
+
+
+def test_what_is_no_longer_shown_is_no_longer_watched(stage):
+    told = []
+    watch = SceneWatch(lambda: told.append("patient"), lambda carm: told.append(carm.name))
+
+    def change(angle):
+        told.clear()
+        edited(stage.segmentation, "DeepDRR_bone")
+        arrayFromVolumeModified(stage.ct)
+        stage.carm.set(primary_angle_deg=angle)
+        return set(told)
+
+    watch.observe(stage.ct, stage.segmentation, [stage.carm])
+    assert change(10.0) == {"patient", stage.carm.name}
+    watch.close()
+    assert change(20.0) == set()
+
+
 def test_another_technique_is_another_picture(stage):
     stage.at_rest()
     before = stage.picture.copy()
@@ -232,6 +272,14 @@ def test_what_cannot_be_rendered_is_said_once(stage):
     stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], QUIET)
     stage.clock.run(1.0)
     assert stage.frames[-1] == "full"
+
+
+def test_what_keeps_two_c_arms_from_a_picture_is_said_once(stage):
+    lateral = stage.logic.carm("Lateral", "biplane_lateral", stage.ct, width=128, height=128, pixel_pitch_mm=2.0)
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm, lateral], Technique(collimator="triangle:3"))
+    stage.session.enabled = True
+    stage.clock.run(2.0)
+    assert len(stage.errors) == 1
 
 
 @pytest.mark.parametrize("victim", ["ct", "segmentation", "carm"])

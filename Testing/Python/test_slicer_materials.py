@@ -125,6 +125,14 @@ def test_the_coarse_volume_follows_an_edit(scene, monkeypatch):
     np.testing.assert_array_equal(patient.preview.labels, anew.labels)
 
 
+def test_the_coarse_volume_goes_where_the_ct_is_put(logic, ct, segmentation, monkeypatch):
+    monkeypatch.setattr("DeepDRRSlicerLib.patient._PREVIEW_VOXELS", 20_000)
+    patient = logic.patient(ct, segmentation)
+    ct.SetOrigin(7.0, 8.0, 9.0)
+    patient.update()
+    np.testing.assert_allclose(patient.preview.center_ras, patient.volume.center_ras)
+
+
 def test_nothing_is_done_where_nothing_has_changed(logic, ct, segmentation):
     patient = logic.patient(ct, segmentation)
     version = patient.version
@@ -146,6 +154,23 @@ def test_a_metal_segment_displaces_the_tissue_it_was_painted_over(logic, ct, seg
     after = shot(logic, ct, segmentation, carm)
     assert (after - before)[shadow(carm, ct, box)].max() > 0.3
     assert np.abs(after - before)[~shadow(carm, ct, box)].max() < 1e-5
+
+
+def test_a_metal_segment_displaces_tissue_that_was_painted_later_too(logic, ct, segmentation):
+    values = np.ones((40, 50, 60), np.uint8)
+    add_segment(segmentation, "Plate", values, ras_from_ijk(ct), {TAG_MATERIAL: "titanium"})
+    add_segment(segmentation, "Muscle", values, ras_from_ijk(ct), {TAG_MATERIAL: "muscle"})
+    assert _at_centre(logic.patient(ct, segmentation).volume) == "titanium"
+
+
+def test_segments_that_are_moved_take_their_material_along(scene, logic, ct, segmentation):
+    before = logic.patient(ct, segmentation).volume.labels.copy()
+    transform = add_transform(scene, rigid(None, (4.0, 0.0, 0.0)))  # two voxels
+    segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    after = logic.patient(ct, segmentation).volume
+    inner = (slice(16, 24), slice(20, 30))
+    np.testing.assert_array_equal(after.labels[*inner, 22:38], before[*inner, 20:36])
+    assert (after.labels != before).any()
 
 
 def test_the_higher_priority_wins_where_segments_overlap(logic, ct, segmentation):

@@ -143,6 +143,14 @@ def test_fractional_hounsfield_units_survive_a_round_trip(tmp_path):
     np.testing.assert_array_equal(read.hu, hu)
 
 
+def test_whole_numbers_beyond_sixteen_bits_are_kept():
+    values = np.zeros((2, 3, 4), np.int32)
+    values[0, 0, 0], values[1, 2, 3] = -40_000, 3000
+    ct = CTVolume(values, np.eye(4))
+    assert ct.hu.dtype == np.float32
+    np.testing.assert_array_equal(ct.hu, values)
+
+
 def test_orientation_handedness_and_centre_are_told_from_the_affine():
     ct = CTVolume(marked_hu(), GRIDS["left-handed LAS"])
     assert (ct.orientation, ct.is_left_handed, ct.is_oblique) == ("LAS", True, False)

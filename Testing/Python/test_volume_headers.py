@@ -87,6 +87,18 @@ def test_a_nifti_scaled_by_no_number_is_refused(tmp_path, version, scale):
         CTVolume.read(tmp_path / "ct.nii")
 
 
+@pytest.mark.parametrize(("code", "mm"), [(0, 1.0), (2 | 8, 1.0), (1 | 8, 1000.0), (3 | 16, 0.001)])
+def test_a_nifti_may_be_in_metres_or_microns_whatever_its_unit_of_time(tmp_path, code, mm):
+    path = tmp_path / "ct.nii"
+    write_nifti(path, some_hu())
+    content = bytearray(path.read_bytes())
+    content[123] = code
+    path.write_bytes(content)
+    ct = CTVolume.read(path)
+    np.testing.assert_allclose(ct.spacing_mm, np.array([1.0, 1.0, 2.0]) * mm)
+    np.testing.assert_allclose(ct.ras_from_ijk[:3, 3], np.array([-10.0, -20.0, -30.0]) * mm)
+
+
 def nrrd(path, fields):
     sizes = " ".join(map(str, SHAPE[::-1]))
     header = f"NRRD0004\n# by hand: nobody's\ntype: short\ndimension: 3\n{fields}sizes: {sizes}\nendian: little\n"

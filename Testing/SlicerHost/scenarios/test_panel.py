@@ -365,6 +365,7 @@ def test_the_isocentre_goes_to_the_crosshair_the_first_point_and_the_ct(aimed):
     assert "no point" in aimed.message
     points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Landmarks")
     points.AddControlPoint(1.0, 2.0, 3.0)
+    points.AddControlPoint(4.0, 5.0, 6.0)
     aimed.parameters.landmarks = points
     aimed.press("isocenterPointButton")
     assert np.allclose(aimed.carm.arm().isocenter_ras_mm, (1, 2, 3))
@@ -391,6 +392,24 @@ def test_points_are_tabled_in_pixels_and_marked_where_the_table_says(aimed):
     assert table.item(0, 1).text() != "309.5"
     aimed.press("showPointsCheck")
     assert aimed.carm.image_node().GetNodeReference("DeepDRR.Markers") is None
+
+
+def test_points_that_a_transform_moves_or_that_are_deleted_are_followed(aimed):
+    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Landmarks")
+    center = ct_nodes.center_ras(aimed.parameters.ctVolume)
+    points.AddControlPoint(center, "middle")
+    points.AddControlPoint(center, "another")
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Motion")
+    points.SetAndObserveTransformNodeID(transform.GetID())
+    mouse.choose(aimed.ui.landmarksSelector, "Landmarks")
+    table = aimed.ui.pointsTable
+    assert table.item(1, 1).text() == "309.5"
+    moved = np.eye(4)
+    moved[0, 3] = 20.0
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(moved))
+    assert table.item(1, 1).text() != "309.5"
+    points.RemoveNthControlPoint(0)
+    assert [table.item(n, 0).text() for n in range(table.rowCount)] == ["another"]
 
 
 def test_more_voltage_means_less_contrast_and_the_dose_is_given_either_way(aimed):
