@@ -35,10 +35,13 @@ class Choice:
 
 
 def cuda_device() -> str:
-    """The name of the first NVIDIA GPU; DeviceError says what is missing."""
+    """The name of the first NVIDIA GPU; DeviceError says what is missing, or why it was lost."""
     from .cuda.gpu import Gpu
 
-    return Gpu.primary().name
+    gpu = Gpu.primary()
+    if gpu.lost is not None:
+        raise DeviceError(gpu.lost)
+    return gpu.name
 
 
 def torch_device() -> str:

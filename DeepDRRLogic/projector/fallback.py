@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,23 +19,30 @@ if TYPE_CHECKING:
     from ..volume import MaterialVolume
     from . import FormedImage, Projector
 
+Result = TypeVar("Result")
+
+
+_logger = logging.getLogger(__name__)
+
 
 class FallbackProjector:
     """Projects on a device until that fails, then on the CPU for good: one warning, and the same area densities.
 
-    `build` makes the device's projector, or raises DeviceError: then it is the CPU from the start. `device` says which
-    one works now, `gave_up` why the first one does not.
+    Where the device only lacks memory the CPU makes that one view, and the next is the device's again. `build` makes
+    the device's projector, or raises DeviceError: then it is the CPU from the start. `device` says which one made the
+    last view, `gave_up` why that was not the first one.
     """
 
     def __init__(
         self, volume: MaterialVolume, threads: int | None, device: str, build: Callable[[], Projector]
     ) -> None:
         self.materials = volume.materials
-        self.device = device
+        self.device = self._wanted = device
         self.gave_up: str | None = None
         self._volume = volume
         self._threads = threads
         self._projector: Projector
+        self._substitute: Projector | None = None
         try:
             self._projector = build()
         except DeviceError as error:
@@ -43,10 +51,12 @@ class FallbackProjector:
     def project(self, camera: Camera) -> npt.NDArray[np.float32]:
         """Area densities (n_materials, height, width), float32, in g/cm²."""
         try:
-            return self._projector.project(camera)
+            return self._recovered(self._projector.project(camera))
+        except DeviceMemoryError as error:
+            self._step_aside(error)
         except DeviceError as error:
             self._give_up(error)
-            return self._projector.project(camera)
+        return self._on_cpu().project(camera)
 
     def form_batch(
         self,
@@ -70,15 +80,34 @@ class FallbackProjector:
             # Somebody else may have taken the memory that a batch was planned for; what it did take is free again
             # only when its error is forgotten.
             with contextlib.suppress(DeviceMemoryError):
-                return formed(cameras)
-            return formed(cameras[:1])
+                return self._recovered(formed(cameras))
+            return self._recovered(formed(cameras[:1]))
+        except DeviceMemoryError as error:
+            self._step_aside(error)
         except DeviceError as error:
             self._give_up(error)
-            return None
+        return None
 
-    def _give_up(self, error: DeviceError) -> None:
+    def _on_cpu(self) -> Projector:
         from .cpu import CpuProjector
 
-        warn_once(f"X-rays are projected on the CPU instead of {self.device}: {error}.")
-        self.device, self.gave_up = "cpu", f"not {self.device}, {error}"
-        self._projector = CpuProjector(self._volume, self._threads)
+        if self._substitute is None:
+            self._substitute = CpuProjector(self._volume, self._threads)
+        return self._substitute
+
+    def _step_aside(self, error: DeviceMemoryError) -> None:
+        """Somebody else has the memory, and may give it back: said when it begins, not for every view."""
+        if self.gave_up is None:
+            _logger.warning("X-rays are projected on the CPU until %s has memory again: %s.", self._wanted, str(error))
+        self.device, self.gave_up = "cpu", f"not {self._wanted} for now, {error}"
+
+    def _recovered(self, result: Result) -> Result:
+        """`result`, which the device made: if it had stepped aside, it is back."""
+        if self._projector is not self._substitute:
+            self.device, self.gave_up = self._wanted, None
+        return result
+
+    def _give_up(self, error: DeviceError) -> None:
+        warn_once(f"X-rays are projected on the CPU instead of {self._wanted}: {error}.")
+        self.device, self.gave_up = "cpu", f"not {self._wanted}, {error}"
+        self._projector = self._on_cpu()

@@ -201,6 +201,9 @@ class TorchProjector:
         if self.device.type == "cuda":
             free, _ = self._on_device(lambda: torch.cuda.mem_get_info(self.device))
             if needed > free:
+                self._on_device(torch.cuda.empty_cache)
+                free, _ = self._on_device(lambda: torch.cuda.mem_get_info(self.device))
+            if needed > free:
                 raise DeviceMemoryError(
                     f"the volume needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
                     "volume.downsampled(2) needs an eighth"

@@ -155,6 +155,47 @@ def test_memory_is_asked_for_before_any_is_taken(a_gpu):
     assert projector.project(CAMERA).any() and gpu.lost is None
 
 
+def test_after_a_moment_without_memory_the_gpu_projects_again(a_gpu, caplog):
+    simulator = XRaySimulator(a_volume(), device="cuda", noise=None)
+    expected = XRaySimulator(a_volume(), device="cpu", noise=None)(CAMERA)
+    large = CAMERA.resampled(64, 64)
+    with told(total_bytes=library().emulated_used_bytes() + 1):
+        short = [simulator(large), simulator(large)]
+        assert "not cuda for now" in simulator.projects_on.reason
+    assert len(warnings_of(caplog)) == 1 and "until cuda has memory again" in warnings_of(caplog)[0]
+    assert {image.metadata["device"] for image in short} == {"cpu"}
+    again = simulator(CAMERA)
+    assert simulator.projects_on.device == again.metadata["device"] == "cuda"
+    assert np.allclose(again.signal, expected.signal, rtol=0.01)
+
+
+def test_torch_gives_back_what_it_only_keeps_before_memory_is_short(a_gpu, monkeypatch):
+    """As somebody does who trains a network on our images in the same process."""
+
+    class Torch:
+        class cuda:  # noqa: N801
+            is_initialized = staticmethod(lambda: True)
+
+            @staticmethod
+            def empty_cache():
+                library().emulate(b"total_bytes", 2 << 30)
+
+    gpu = emulated_gpu()
+    monkeypatch.setitem(sys.modules, "torch", Torch)
+    with told(total_bytes=library().emulated_used_bytes() + 1000):
+        assert CudaProjector(a_volume(), gpu=gpu).project(CAMERA).any()
+
+
+def test_a_gpu_that_was_lost_is_not_chosen_again(a_gpu):
+    simulator = XRaySimulator(a_volume(), noise=None)
+    assert choose_device().device == "cuda"
+    with told(cuLaunchKernel=ILLEGAL_ADDRESS):
+        simulator(CAMERA)
+    choice = choose_device()
+    assert choice.device == "cpu" and "not cuda, Emulated GPU gave up" in choice.reason
+    assert XRaySimulator(a_volume(), noise=None).projects_on.device == "cpu"
+
+
 def test_an_upload_that_breaks_off_leaves_nothing_behind(a_gpu):
     gpu = emulated_gpu()
     before = library().emulated_used_bytes()

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from importlib import resources
@@ -117,6 +118,8 @@ class Gpu:
         if needed > free and self._spare:
             self._spare.clear()
             free, _ = self.driver.mem_get_info()
+        if needed > free and _torch_lets_go():
+            free, _ = self.driver.mem_get_info()
         text = f"{what}: {needed / 1e9:.2f} GB needed on {self.name}, {free / 1e9:.2f} GB free"
         if needed > free:
             raise DeviceMemoryError(text)
@@ -192,6 +195,16 @@ class Gpu:
     def _lose(self, what: str) -> str:
         self.lost = f"{self.name} {what}"
         return self.lost
+
+
+def _torch_lets_go() -> bool:
+    """Whether torch, where it runs on the GPU too, gave back what it keeps for itself but does not use."""
+    torch = sys.modules.get("torch")
+    cuda = getattr(torch, "cuda", None)
+    if cuda is None or not cuda.is_initialized():
+        return False
+    cuda.empty_cache()
+    return True
 
 
 class DeviceArray:
