@@ -18,6 +18,7 @@ import numpy.typing as npt
 from .affine import FloatArray, as_floats, rigid
 from .carm_limits import CArmLimits
 from .carm_presets import preset_settings, view_angles_deg
+from .checks import check_kind
 from .geometry import Camera, check_pixel_count
 
 if TYPE_CHECKING:
@@ -103,12 +104,16 @@ class CArm:
                 allowed = ", ".join(get_args(choices))
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {allowed}.")
         diameter = self.field_diameter_mm
+        if diameter is not None:
+            diameter = float(as_floats(diameter, (), "field_diameter_mm"))
+            object.__setattr__(self, "field_diameter_mm", diameter)
         if self.field_shape == "circular" and not (diameter is not None and 0 < diameter < np.inf):
             raise ValueError(f"A circular field needs a positive field_diameter_mm, not {diameter}.")
         if self.field_shape == "rectangular" and diameter is not None:
             raise ValueError(f'field_diameter_mm {diameter:g} belongs to field_shape "circular".')
 
     def _check_limits(self) -> None:
+        check_kind("limits", self.limits, CArmLimits, "CArmLimits(), which allows everything")
         violations = self.limits.violations(self)
         if not violations:
             return
@@ -118,7 +123,7 @@ class CArm:
         _logger.warning(message)
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> CArm:
+    def preset(cls, name: str, /, **changes: Any) -> CArm:
         """A C-arm by name (`carm_presets()` lists them), with fields changed; ValueError if unknown."""
         settings, limits = preset_settings(name)
         return cls(**{"name": name, "limits": CArmLimits(**limits), **settings}).at(**changes)
@@ -141,7 +146,12 @@ class CArm:
 
     @property
     def dicom_angles_deg(self) -> tuple[float, float]:
-        """Positioner Primary and Secondary Angle (0018,1510) and (0018,1511), in ±180° and ±90°."""
+        """Positioner Primary and Secondary Angle (0018,1510) and (0018,1511), in ±180° and ±90°.
+
+        They say where the beam goes, not how the picture lies. Beyond a secondary angle of ±90°, over the head or
+        under the feet, the arm's picture is turned by 180° from that of an arm with these angles: add 180° to
+        `roll_deg` to have the arm's own again.
+        """
         primary, secondary = _wrapped(self.primary_angle_deg), _wrapped(self.secondary_angle_deg)
         if abs(secondary) > 90.0:
             primary, secondary = _wrapped(primary + 180.0), _wrapped(180.0 - secondary)

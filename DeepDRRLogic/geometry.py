@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .affine import FloatArray, apply, as_floats, check_rigid, inverse_rigid
+from .checks import check_kind
 
 _logger = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class Camera:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Camera:
         """The camera that `to_dict` wrote; raises ValueError naming a key that is missing or not known."""
+        check_kind("values", values, Mapping, "camera.to_dict()")
         names = list(cls.__dataclass_fields__)
         missing = [name for name in names if name not in values]
         unknown = [name for name in values if name not in names]

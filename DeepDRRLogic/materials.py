@@ -29,13 +29,14 @@ class Material:
 
     `mass_fractions` is ((atomic number, fraction by mass), ...), summing to 1; `density_g_cm3` is the nominal
     density; `color_rgb` (0..255) is what segments of the material are painted with; `source` cites the
-    composition. Raises ValueError for a composition or density that cannot be.
+    composition. Two are equal whose name, composition and density are. Raises ValueError for a composition or
+    density that cannot be.
     """
 
     name: str
     mass_fractions: tuple[tuple[int, float], ...]
     density_g_cm3: float
-    color_rgb: tuple[int, int, int] = (128, 128, 128)
+    color_rgb: tuple[int, int, int] = field(default=(128, 128, 128), compare=False)
     title: str = field(default="", compare=False)
     source: str = field(default="", compare=False)
 

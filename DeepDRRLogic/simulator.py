@@ -243,8 +243,17 @@ class XRaySimulator:
 
 
 def _all_materials(volumes: Sequence[MaterialVolume]) -> tuple[Material, ...]:
-    """The materials of all volumes, each once, in the order they appear."""
-    return tuple(dict.fromkeys(material for volume in volumes for material in volume.materials))
+    """The materials of all volumes, each once, in the order they appear; ValueError for two of one name."""
+    by_name: dict[str, Material] = {}
+    for material in (material for volume in volumes for material in volume.materials):
+        known = by_name.setdefault(material.name, material)
+        if material != known:
+            raise ValueError(
+                f"Two materials are called '{material.name}' and differ in composition or density "
+                f"({known.density_g_cm3:g} and {material.density_g_cm3:g} g/cm³): the image tells materials apart by "
+                "their names. Rename one with dataclasses.replace(material, name=...)."
+            )
+    return tuple(by_name.values())
 
 
 def _beam_may_hit(camera: Camera, volume: MaterialVolume) -> bool:

@@ -76,6 +76,28 @@ def test_dicom_angles_describe_the_same_beam(primary, secondary):
     assert CArm().with_angles(alpha, beta).beam_direction_ras == pytest.approx(arm.beam_direction_ras, abs=1e-9)
 
 
+@given(ANGLES, ANGLES, ANGLES, st.sampled_from(["detector", "source"]))
+def test_over_the_head_the_picture_of_the_dicom_angles_is_turned_by_180_degrees(primary, secondary, roll, read_from):
+    arm = CArm(primary_angle_deg=primary, secondary_angle_deg=secondary, roll_deg=roll, read_from=read_from)
+    turned = np.cos(np.radians(secondary)) < 0
+    same = arm.with_angles(*arm.dicom_angles_deg, roll + (180 if turned else 0))
+    points = np.array([[40.0, 30, 20], [-10, 50, -60]])
+    assert same.camera().source_ras == pytest.approx(arm.camera().source_ras, abs=1e-6)
+    assert same.camera().project(points) == pytest.approx(arm.camera().project(points), abs=1e-5)
+
+
+def test_a_preset_may_be_given_another_name():
+    assert CArm.preset("mobile_flat_panel", name="theatre 3").name == "theatre 3"
+
+
+def test_what_is_no_limit_or_no_diameter_is_refused_with_the_value():
+    with pytest.raises(TypeError, match=r"limits = None: give one like CArmLimits\(\)"):
+        CArm(limits=None)
+    with pytest.raises(ValueError, match=r"field_diameter_mm is not .*'wide'"):
+        CArm(field_shape="circular", field_diameter_mm="wide")
+    assert CArm(field_shape="circular", field_diameter_mm="230").field_diameter_mm == 230.0
+
+
 @pytest.mark.parametrize("name", sorted(carm_presets()))
 def test_every_preset_takes_a_picture_of_its_isocentre(name):
     arm = CArm.preset(name, isocenter_ras_mm=(10, 20, 30))

@@ -281,6 +281,11 @@ def test_what_is_no_camera_is_refused_with_the_value(change, message):
         Camera.from_dict(simple_camera().to_dict() | change)
 
 
+def test_what_is_no_dictionary_is_no_camera():
+    with pytest.raises(TypeError, match=r"values = None: give one like camera.to_dict"):
+        Camera.from_dict(None)
+
+
 def test_a_dictionary_with_other_keys_is_refused_by_name():
     values = simple_camera().to_dict()
     values["widht"] = values.pop("width")

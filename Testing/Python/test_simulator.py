@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -142,6 +143,20 @@ def test_a_preview_shows_the_same_picture_coarser():
     assert np.abs(fine - coarse).mean() < 0.02 * fine.max()
 
 
+def test_a_preview_has_the_settings_of_its_simulator():
+    full = XRaySimulator(
+        a_block_of_water(),
+        spectrum=Spectrum.preset("60kV"),
+        detector=Detector.photon_counting(),
+        photons_per_pixel=1e3,
+        scatter="kernel",
+        noise=None,
+    )
+    names = ("spectrum", "detector", "photons_per_pixel", "scatter", "noise")
+    told = full.preview()(view(size=(8, 6))).metadata
+    assert {name: told[name] for name in names} == {name: full(view(size=(8, 6))).metadata[name] for name in names}
+
+
 def test_the_image_tells_how_to_make_it_again():
     spectrum = Spectrum.preset("100kV")
     simulator = XRaySimulator(a_block_of_water(), spectrum=spectrum, photons_per_pixel=1234.0, metadata={"ct": "water"})
@@ -206,6 +221,25 @@ def test_a_detector_that_sees_nothing_of_the_beam_in_a_channel_is_refused_before
 def test_no_volume_is_refused():
     with pytest.raises(ValueError, match="at least one MaterialVolume"):
         XRaySimulator([])
+
+
+def test_one_material_in_two_colours_is_one_material():
+    cube = np.ones((4, 4, 4))
+    soft = dataclasses.replace(material("soft_tissue"), color_rgb=(1, 2, 3))
+    volumes = [
+        MaterialVolume(cube, np.zeros(cube.shape, int), (one,), np.eye(4)) for one in (soft, material("soft_tissue"))
+    ]
+    assert XRaySimulator(volumes).materials == (soft,)
+
+
+def test_two_materials_of_one_name_are_refused():
+    cube = np.ones((4, 4, 4))
+    water = dataclasses.replace(material("water"), name="soft_tissue")
+    volumes = [
+        MaterialVolume(cube, np.zeros(cube.shape, int), (one,), np.eye(4)) for one in (water, material("soft_tissue"))
+    ]
+    with pytest.raises(ValueError, match=r"called 'soft_tissue'.*1 and .*Rename"):
+        XRaySimulator(volumes)
 
 
 def test_materials_of_one_name_and_two_volumes_are_one_material():

@@ -226,6 +226,39 @@ def test_impossible_tubes_are_refused(arguments: dict[str, float], message: str)
         Spectrum.tube(**arguments)  # type: ignore[arg-type]
 
 
+def test_photons_above_the_voltage_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"photons of 30 keV, and kvp is 5.*voltage"):
+        Spectrum.from_table([10, 20, 30], [1, 1, 1], kvp=5)
+    assert Spectrum.from_table([10, 20, 30], [1, 1, 0], kvp=20).kvp == 20
+
+
+def test_a_voltage_in_letters_is_refused_as_such() -> None:
+    for make in (Spectrum.for_kvp, Spectrum.tube):
+        with pytest.raises(TypeError, match=r"kvp = '80': give one like 80"):
+            make("80")  # type: ignore[arg-type]
+
+
+def test_a_tube_whose_filters_let_nothing_through_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"10 mm Cu leave .*practically nothing.*thinner"):
+        Spectrum.tube(20, copper_mm=10)
+    assert Spectrum.tube(80, copper_mm=2).mean_energy_kev > 60
+
+
+def iodine_log(bin_width_kev: float) -> float:
+    """-ln of what 30 mg/cm² of iodine behind 15 cm of water let through of the energy of a 60 kV beam."""
+    spectrum = Spectrum.tube(60, bin_width_kev=bin_width_kev)
+    water, iodine = (material(name).mass_attenuation_cm2_g(spectrum.energies_kev) for name in ("water", "iodine"))
+    weights = spectrum.photons * spectrum.energies_kev * np.exp(-15 * water)
+    return float(-np.log(weights @ np.exp(-0.03 * iodine) / weights.sum()))
+
+
+def test_bins_resolve_the_k_edge_of_iodine_or_say_that_they_do_not(caplog: pytest.LogCaptureFixture) -> None:
+    assert iodine_log(1.0) == pytest.approx(iodine_log(0.1), rel=0.006)
+    assert not caplog.records
+    assert iodine_log(5.0) == pytest.approx(iodine_log(0.1), rel=0.06)
+    assert "Bins of 5 keV blur K edges" in caplog.text
+
+
 def test_a_molybdenum_tube_shows_its_own_lines() -> None:
     spectrum = Spectrum.tube(30, anode="Mo", aluminium_mm=0.5, bin_width_kev=0.5)
     assert spectrum.energies_kev[np.argmax(spectrum.photons)] == pytest.approx(17.45, abs=0.3)
