@@ -7,7 +7,6 @@ feet to head, so that memory grows with the area of a slice and not with the num
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,14 +21,12 @@ from torch import Tensor
 from ..materials import material
 from .body import clear_surroundings
 from .cancellation import SegmentationCancelled
-from .running import ReadyNetwork, device_of, network_on
+from .running import ReadyNetwork, network_on, on_what_works
 from .tiling import SPACING_MM, Axes, Line, Tiles, aligned_spacing, box_of_matter
-from .vnet import CLASSES, VNet
+from .vnet import CLASSES, VNet, limited
 
 if TYPE_CHECKING:
     from ..volume import CTVolume, MaterialLabels
-
-_logger = logging.getLogger(__name__)
 
 EMPTY_MAX_HU = -800.0
 PATCH = 128
@@ -60,9 +57,10 @@ def segment_by_vnet(
     where given, before the table is dealt with. `patch` voxels are seen at once, `margin` of them given up where the
     next patch continues; the paper's scheme is 128 and 32. They are of 0.86 × 0.86 × 1.0 mm on the paper's `grid`, and
     on the aligned one the CT's own, or a whole part of them, where those are of nearly that size: no border is lost
-    between two grids. progress(done, total) is called after each patch. Raises SegmentationCancelled soon after
-    cancelled() turns true, and ValueError for weights that are missing or damaged, for a grid that there is none of and
-    for probabilities of the wrong shape or type.
+    between two grids. progress(done, total) is called after each patch, from 1 again where a GPU fails and the
+    processor begins anew. Raises SegmentationCancelled soon after cancelled() turns true, and ValueError for weights
+    that are missing, damaged or answer with NaN, for a grid that there is none of and for probabilities of the wrong
+    shape or type.
     """
     from ..volume import MaterialLabels
 
@@ -75,18 +73,17 @@ def segment_by_vnet(
         )
     report = progress or (lambda done, total: None)
 
-    def labels_on(place: torch.device) -> npt.NDArray[np.uint8]:
-        run = _Run.of(ct, network_on(weights, place), patch, margin, grid)
+    def labels_on(place: torch.device, precision: torch.dtype | None) -> npt.NDArray[np.uint8]:
+        run = _Run.of(ct, network_on(weights, place, precision), patch, margin, grid)
         return _labels(run, Axes.of(ct.ras_from_ijk), probabilities, keep_table, report, cancelled)
 
-    chosen = device_of(device)
     try:
-        labels = labels_on(chosen)
-    except torch.OutOfMemoryError:
-        if chosen.type == "cpu":
-            raise
-        _logger.warning("The GPU has not enough memory for the V-Net: the processor goes on.")
-        labels = labels_on(torch.device("cpu"))
+        labels = on_what_works(labels_on, device)
+    except FloatingPointError as error:
+        whose = "The V-Net given" if isinstance(weights, VNet) else f"The V-Net of {weights or 'the package'}"
+        raise ValueError(
+            f"{whose} answers with NaN: give other weights, or leave them out for those of the package."
+        ) from error
     return MaterialLabels(labels, materials, ct.ras_from_ijk)
 
 
@@ -186,28 +183,30 @@ class _Run:
         (rows, down), (columns, across) = (
             line.weights(tiles.starts[0], tiles.starts[-1] + tiles.size) for line, _, tiles in self._inner()
         )
-        device = self.network.device
+        device, kind = self.network.device, self.network.network.layout.input_kind
         down_t, across_t = torch.from_numpy(down).to(device), torch.from_numpy(across).to(device).T.contiguous()
         planes = torch.empty((slices.stop - slices.start, len(down), len(across)), device=device)
         for n, plane in enumerate(self.hu[slices, rows, columns]):
             hu = torch.from_numpy(np.ascontiguousarray(plane)).to(device, torch.float32)
-            torch.matmul(down_t @ hu, across_t, out=planes[n])
+            torch.matmul(down_t @ limited(hu, kind), across_t, out=planes[n])
         return torch.tensordot(torch.from_numpy(up).to(device), planes, dims=1)
 
     def _look(self, slab: Tensor, chances: Tensor, patch: tuple[int, int, int]) -> None:
-        """Put the probabilities of what is kept of one patch into the layer's."""
+        """Put the probabilities of what is kept of one patch into the layer's; FloatingPointError where one is NaN."""
         z, y, x = self.tiles
         n, (m, o) = patch[0], patch[1:]
         y0, x0 = y.starts[m] - y.starts[0], x.starts[o] - x.starts[0]
         hu = slab[:, y0 : y0 + y.size, x0 : x0 + x.size]
-        if float(hu.max()) <= EMPTY_MAX_HU:
-            return
-        found = self.network(hu)
         seen, put = [], []
         for tiles, index in ((z, n), (y, m), (x, o)):
             low, high = tiles.bounds[index], tiles.bounds[index + 1]
             seen.append(slice(low - tiles.starts[index], high - tiles.starts[index]))
             put.append(slice(low - tiles.bounds[0], high - tiles.bounds[0]))
+        if float(hu[seen[0], seen[1], seen[2]].max()) <= EMPTY_MAX_HU:
+            return
+        found = self.network(hu)
+        if not torch.isfinite(found.sum()):  # NaN compares as false, so its label would be air
+            raise FloatingPointError
         chances[:, :, put[1], put[2]] = found[:, seen[0], seen[1], seen[2]].to(torch.float16)
 
 

@@ -1,17 +1,23 @@
-"""A network ready to run: where, in which precision, and loaded once."""
+"""A network ready to run: where, in which precision, and loaded once; and what to do where that fails."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from .vnet import VNet, features
 from .weights import folded, load_weights
+
+_logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,23 +48,25 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def network_on(weights: str | os.PathLike[str] | VNet | None, device: torch.device) -> ReadyNetwork:
+def network_on(
+    weights: str | os.PathLike[str] | VNet | None, device: torch.device, precision: torch.dtype | None = None
+) -> ReadyNetwork:
     """The network itself, or that of a file, or that of the package; the last two read are kept until written anew."""
     if isinstance(weights, VNet):
-        return ready(weights, device)
+        return ready(weights, device, precision)
     path = None if weights is None else Path(weights)
     written = path.stat().st_mtime_ns if path is not None and path.is_file() else 0
-    return _from_file(path, written, device)
+    return _from_file(path, written, device, precision)
 
 
 @lru_cache(maxsize=2)
-def _from_file(path: Path | None, _written: int, device: torch.device) -> ReadyNetwork:
-    return ready(load_weights(path), device)
+def _from_file(path: Path | None, _written: int, device: torch.device, precision: torch.dtype | None) -> ReadyNetwork:
+    return ready(load_weights(path), device, precision)
 
 
-def ready(network: VNet, device: torch.device) -> ReadyNetwork:
+def ready(network: VNet, device: torch.device, precision: torch.dtype | None = None) -> ReadyNetwork:
     """The network folded, on its device, in its precision: a function of HU (d, h, w) to probabilities (3, d, h, w)."""
-    precision = precision_of(device)
+    precision = precision or precision_of(device)
     lean = folded(network).to(device, precision, memory_format=torch.channels_last_3d)
     return ReadyNetwork(lean, device, precision)
 
@@ -71,3 +79,35 @@ def precision_of(device: torch.device) -> torch.dtype:
     if device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16")):
         return torch.bfloat16
     return torch.float32
+
+
+def on_what_works(work: Callable[[torch.device, torch.dtype | None], _T], device: str) -> _T:
+    """What `work` makes on the device of a name and in its precision, None, or else in another.
+
+    FloatingPointError in half precision is answered by full precision. Where the GPU's memory is too small the
+    processor goes on, and also where a GPU fails otherwise that "auto" chose: a driver may show one that torch was not
+    built for.
+    """
+    place = device_of(device)
+    try:
+        return _in_what_precision_works(work, place)
+    except RuntimeError as error:
+        if place.type == "cpu":
+            raise
+        if isinstance(error, torch.OutOfMemoryError):
+            _logger.warning("The GPU has not enough memory for the V-Net: the processor goes on.")
+        elif device == "auto":
+            _logger.warning("The GPU fails at the V-Net, and the processor goes on: %s", error)
+        else:
+            raise
+    return _in_what_precision_works(work, torch.device("cpu"))
+
+
+def _in_what_precision_works(work: Callable[[torch.device, torch.dtype | None], _T], place: torch.device) -> _T:
+    try:
+        return work(place, None)
+    except FloatingPointError:
+        if precision_of(place) == torch.float32:
+            raise
+        _logger.warning("The V-Net answers with NaN in half precision: it is asked again in full precision.")
+    return work(place, torch.float32)

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 CLASSES = ("air", "soft_tissue", "bone")
+INPUT_HU = (-1024.0, 3071.0)
+"""What a network of "windows" tells apart: from what scanners write beyond their field to where 12 bits end."""
+
 _WIDE_HU = 750.0  # what the first window is divided by
 
 
@@ -250,6 +253,14 @@ def _from_blocks(x: Tensor) -> Tensor:
     return x.reshape(b, c // 8, 2 * d, 2 * h, 2 * w)
 
 
+def limited(hu: Tensor, kind: str) -> Tensor:
+    """HU without what the network cannot see, to be asked for before any are averaged.
+
+    Padding of -3024 HU would else make air of the skin beside it, and a metal of 20,000 HU would grow.
+    """
+    return hu.clamp(*INPUT_HU) if kind == "windows" else hu
+
+
 def features(hu: Tensor, kind: str, out_type: torch.dtype = torch.float32) -> Tensor:
     """What the network sees of Hounsfield units (batch, d, h, w): (batch, channels, d, h, w).
 
@@ -260,7 +271,7 @@ def features(hu: Tensor, kind: str, out_type: torch.dtype = torch.float32) -> Te
     hu = hu.to(torch.float32)
     if kind == "windows":
         channels: Sequence[Tensor] = (
-            hu.clamp(-1024.0, 3071.0) / _WIDE_HU,
+            limited(hu, kind) / _WIDE_HU,
             (hu.clamp(-250.0, 450.0) - 100.0) / 200.0,
         )
     elif kind == "published":

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from importlib.resources import files
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from DeepDRRLogic import segmentation  # noqa: E402
 from DeepDRRLogic.phantom import phantom  # noqa: E402
-from DeepDRRLogic.segmentation import inference, segment  # noqa: E402
+from DeepDRRLogic.segmentation import inference, running, segment  # noqa: E402
 from DeepDRRLogic.segmentation.inference import segment_by_vnet  # noqa: E402
 from DeepDRRLogic.volume import CTVolume  # noqa: E402
 
@@ -53,26 +54,48 @@ def test_an_unknown_device_is_named():
         segment_by_vnet(a_small_ct(), device="toaster")
 
 
-def test_a_gpu_that_is_too_small_leaves_the_work_to_the_processor(monkeypatch, caplog):
-    places = []
+@pytest.fixture
+def a_gpu(monkeypatch):
+    """A GPU on which the V-Net raises `fault`, beside a processor that does its work: everything is 1."""
+    gpu = SimpleNamespace(fault=None, places=[])
 
     def labels_on(run, *rest):
-        places.append(run)
-        if run.type == "cuda":
-            raise torch.OutOfMemoryError("CUDA out of memory")
+        gpu.places.append(run.type)
+        if run.type == "cuda" or gpu.fault is None:
+            raise gpu.fault or torch.OutOfMemoryError
         return np.ones((8, 8, 8), np.uint8)
 
-    monkeypatch.setattr(inference, "device_of", torch.device)
-    monkeypatch.setattr(inference, "network_on", lambda weights, device: device)
+    monkeypatch.setattr(running, "device_of", lambda name: torch.device("cuda" if name == "auto" else name))
+    monkeypatch.setattr(inference, "network_on", lambda weights, device, precision: device)
     monkeypatch.setattr(inference._Run, "of", lambda ct, network, patch, margin, grid: network)
     monkeypatch.setattr(inference, "_labels", labels_on)
+    return gpu
+
+
+@pytest.mark.parametrize(
+    ("device", "fault", "said"),
+    [
+        ("cuda", torch.OutOfMemoryError("CUDA out of memory"), "not enough memory"),
+        ("auto", torch.OutOfMemoryError("CUDA out of memory"), "not enough memory"),
+        ("auto", RuntimeError("no kernel image is available"), "no kernel image is available"),
+    ],
+)
+def test_a_gpu_that_fails_leaves_the_work_to_the_processor(a_gpu, caplog, device, fault, said):
+    a_gpu.fault = fault
     with caplog.at_level(logging.WARNING):
-        assert segment_by_vnet(a_small_ct(), device="cuda").labels.min() == 1
-    assert [place.type for place in places] == ["cuda", "cpu"]
-    assert caplog.text.count("not enough memory") == 1
+        assert segment_by_vnet(a_small_ct(), device=device).labels.min() == 1
+    assert a_gpu.places == ["cuda", "cpu"]
+    assert caplog.text.count(said) == 1
+
+
+def test_what_fails_on_the_device_that_was_named_is_no_secret(a_gpu):
+    a_gpu.fault = RuntimeError("no kernel image is available")
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        segment_by_vnet(a_small_ct(), device="cuda")
+    a_gpu.fault = None
     with pytest.raises(torch.OutOfMemoryError):
-        monkeypatch.setattr(inference, "_labels", lambda *arguments: (_ for _ in ()).throw(torch.OutOfMemoryError))
         segment_by_vnet(a_small_ct(), device="cpu")
+    assert a_gpu.places == ["cuda", "cpu"]
 
 
 @pytest.fixture(scope="module")

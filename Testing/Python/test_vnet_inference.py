@@ -170,6 +170,18 @@ def test_patches_of_air_are_skipped(thresholds, monkeypatch):
     assert 2 <= len(looked) <= 8
 
 
+def test_patches_that_see_matter_only_where_they_are_given_up_are_skipped(thresholds, monkeypatch):
+    hu = np.full((16, 30, 60), -1000, np.int16)
+    hu[:, :, :20] = hu[:, :, 59:] = 40
+    looked = []
+    forward = Thresholds.forward
+    monkeypatch.setattr(Thresholds, "forward", lambda self, x: (looked.append(1), forward(self, x))[1])
+    ct = CTVolume(hu, affine(NETWORK_MM))
+    found = segment_by_vnet(ct, weights=thresholds, patch=32, margin=8, keep_table=True)
+    np.testing.assert_array_equal(found.labels, (hu > -500).astype(np.uint8))
+    assert len(looked) == 2  # of three: columns 14 to 46 are seen by the second, 23 to 37 are kept
+
+
 def test_probabilities_are_given_on_request(a_random_network):
     ct = a_body((20, 30, 34), (1.4, 1.1, 1.2))
     chances = np.empty((3, *ct.shape), np.float16)
@@ -307,6 +319,55 @@ def test_half_precision_changes_hardly_a_label(the_package_in, precision):
     assert network.precision == precision
     assert {values.dtype for values in network.network.parameters()} == {precision}
     assert (half != single).mean() < 1e-3
+
+
+@pytest.mark.parametrize("network", ["thresholds", "the package"])
+@pytest.mark.parametrize("padding_hu", [-3024, -32768])
+def test_padding_around_the_field_of_view_is_air_of_1024_whatever_its_value(request, network, padding_hu):
+    weights = request.getfixturevalue(network) if network == "thresholds" else None
+    _, j, i = np.indices((20, 90, 100))
+    hu = np.where((j > 20) & (j < 70), 50, -1000)  # a trunk that the round field of view cuts
+    hu += np.random.default_rng(1).normal(0, 15, hu.shape).astype(int)
+    outside = np.hypot(j - 45, i - 50) > 40
+    found = [
+        segment_by_vnet(
+            CTVolume(np.where(outside, value, hu).astype(np.int16), affine((0.5, 0.5, 1.0))), weights=weights
+        ).labels
+        for value in (-1024, padding_hu)
+    ]
+    assert 0.2 < (found[0] == 1).mean() < 0.5
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_metal_beyond_what_the_network_sees_is_no_larger(thresholds):
+    hu = np.full((20, 60, 60), 40)
+    hu[:, 28:32, 28:32] = hu[:, 9:12, 40:45] = hu[:, 43:49, 13:19] = 3071
+    sizes = []
+    for metal_hu in (3071, 30000):
+        ct = CTVolume(np.where(hu > 3000, metal_hu, hu).astype(np.int16), affine((0.5, 0.5, 1.0)))
+        sizes.append((segment_by_vnet(ct, weights=thresholds).labels == 2).sum())
+    assert sizes[0] == sizes[1] > 0
+
+
+class Overflowing(Thresholds):
+    """Thresholds whose answers are numbers in full precision alone, or never."""
+
+    always = False
+
+    def forward(self, x):
+        return super().forward(x) * (float("nan") if self.always or x.dtype != torch.float32 else 1.0)
+
+
+def test_no_number_in_half_precision_is_asked_for_again_in_full(thresholds, monkeypatch, caplog):
+    ct = a_body((20, 30, 34), NETWORK_MM)
+    expected = segment_by_vnet(ct, weights=thresholds).labels
+    monkeypatch.setattr(running, "precision_of", lambda device: torch.bfloat16)
+    network = Overflowing(SMALL).eval()
+    np.testing.assert_array_equal(segment_by_vnet(ct, weights=network).labels, expected)
+    assert "asked again in full precision" in caplog.text
+    network.always = True
+    with pytest.raises(ValueError, match=r"The V-Net given answers with NaN: give other weights"):
+        segment_by_vnet(ct, weights=network)
 
 
 def test_gpus_run_the_network_in_half_precision():
