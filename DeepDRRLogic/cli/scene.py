@@ -162,10 +162,9 @@ def _labels(
 
 def _method_used(method: str, limits: dict[str, Any]) -> dict[str, str]:
     """What "auto" came to, and for the V-Net by which weights."""
-    from ..segmentation import networks_installed
+    from ..segmentation import method_for
 
-    if method == "auto":
-        method = "vnet" if networks_installed() and not limits else "threshold"
+    method = method_for(method, limits)
     if method != "vnet":
         return {"method": method}
     card = resources.files("DeepDRRLogic").joinpath("data", "vnet.json").read_text("utf-8")

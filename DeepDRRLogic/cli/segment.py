@@ -77,10 +77,12 @@ def segment(options: SegmentOptions) -> None:
         extra["probabilities"] = np.empty((3, *ct.shape), np.float16)
     limits = scene.thresholds(options.air_max_hu, options.bone_min_hu)
     labels = scene.segmented(ct, options.method, limits, console, **extra)
+    # Bone alone, and two bytes each: what is not written need not lie beside what writing takes.
+    bone = extra.pop("probabilities")[2].copy() if options.probabilities is not None else None
     write_segmentation(labels, path)
     for number, material in enumerate(labels.materials):
         console.remark(f"{material.name:>15}: {(labels.labels == number).mean():6.1%} of the voxels")
     console.wrote(path)
-    if options.probabilities is not None:
-        write_volume(extra["probabilities"][2].astype(np.float32), ct.ras_from_ijk, options.probabilities)
+    if options.probabilities is not None and bone is not None:
+        write_volume(bone.astype(np.float32), ct.ras_from_ijk, options.probabilities)
         console.wrote(options.probabilities)

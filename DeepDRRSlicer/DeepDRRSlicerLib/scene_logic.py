@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from DeepDRRLogic.carm import CArm
-from DeepDRRLogic.segmentation import networks_installed, segment, segmentation_methods
+from DeepDRRLogic.segmentation import method_for, segment, segmentation_methods
+from DeepDRRLogic.segmentation import networks_installed as networks_installed  # for those who ask here
 from DeepDRRLogic.volume import MaterialLabels
 
 from . import carm_display, ct_nodes, exporting, exposing, material_nodes, points, sweeps, waiting, xray_nodes
@@ -71,10 +72,7 @@ class SceneLogic:
 
     def methodInUse(self, method: str = "auto", **options: Any) -> str:
         """What "auto" stands for here: the V-Net, or thresholds where some are given or PyTorch is not installed."""
-        if method != "auto":
-            return method
-        by_thresholds = bool(options.keys() & {"air_max_hu", "bone_min_hu"})
-        return "vnet" if networks_installed() and not by_thresholds else "threshold"
+        return method_for(method, options)
 
     def segment(
         self, volumeNode: Any, method: str = "auto", segmentationNode: Any | None = None, **options: Any

@@ -55,6 +55,14 @@ def test_thresholds_in_the_wrong_order_are_refused(limits):
         segment_by_thresholds(ct_of([0, 0]), *limits)
 
 
+def test_what_thresholds_do_without_may_be_said_and_none_is_the_default():
+    ct = ct_of([-1000, 0, 349, 350, 351])
+    options = {"keep_table": True, "progress": print, "cancelled": lambda: True, "device": "cpu", "bone_min_hu": None}
+    np.testing.assert_array_equal(segment(ct, "threshold", **options).labels, segment(ct, "threshold").labels)
+    with pytest.raises(ValueError, match="Thresholds know no probabilities: leave out probabilities, or use"):
+        segment(ct, "threshold", probabilities=np.empty((3, *ct.shape), np.float16))
+
+
 def test_an_unknown_method_lists_those_there_are():
     assert "threshold" in segmentation_methods()
     with pytest.raises(ValueError, match=r"'guess' is not available in this version; there are: .*threshold"):

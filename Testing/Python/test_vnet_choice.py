@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import logging
 from importlib.resources import files
@@ -47,6 +48,60 @@ def test_thresholds_that_are_given_are_used(caplog):
     assert caplog.text == ""
     with pytest.raises(TypeError, match="bone_max_hu"):
         segment(a_small_ct(), bone_min_hu=500, bone_max_hu=900)
+    with pytest.raises(ValueError, match="bone_min_hu given, but the method is vnet"):
+        segment(a_small_ct(), "vnet", bone_min_hu=500)
+
+
+@pytest.fixture
+def broken_torch(monkeypatch):
+    """PyTorch is installed, but a library that it needs is not; how often it was tried to import it."""
+    tried = []
+
+    def import_module(name):
+        if name == "torch":
+            tried.append(name)
+            raise OSError("libcudart.so.12: cannot open shared object file")
+        return importlib.import_module(name)
+
+    segmentation._import_fault.cache_clear()
+    monkeypatch.setattr(segmentation, "import_module", import_module)
+    yield tried
+    segmentation._import_fault.cache_clear()
+
+
+def test_torch_that_cannot_be_imported_leaves_thresholds_with_the_reason(broken_torch, caplog):
+    assert segmentation.method_for("auto", {}) == "vnet" and broken_torch == []  # nothing is imported to ask
+    with caplog.at_level(logging.WARNING):
+        assert segment(a_small_ct(), keep_table=True, weights="own.safetensors").labels.max() == 2
+    assert "cannot be imported (OSError: libcudart.so.12: cannot open" in caplog.text
+    assert segmentation.method_for("auto", {}) == "threshold"
+    for method, why in (("vnet", "needs PyTorch and safetensors"), ("auto", "Probabilities come from the V-Net")):
+        with pytest.raises(ValueError, match=f"{why}.*libcudart.*install them again"):
+            segment(a_small_ct(), method, probabilities=np.empty((3, 8, 8, 8), np.float16))
+    assert broken_torch == ["torch"]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "installed", "used"),
+    [
+        ("auto", {}, True, "vnet"),
+        ("auto", {"keep_table": True}, True, "vnet"),
+        ("auto", {"bone_min_hu": None}, True, "vnet"),
+        ("auto", {}, False, "threshold"),
+        ("auto", {"bone_min_hu": 0.0}, True, "threshold"),
+        ("threshold", {}, True, "threshold"),
+        ("vnet", {}, False, "vnet"),
+    ],
+)
+def test_the_method_is_the_same_for_all_who_ask(monkeypatch, method, options, installed, used):
+    monkeypatch.setattr(segmentation, "networks_installed", lambda: installed)
+    assert segmentation.method_for(method, options) == used
+
+
+def test_a_method_that_there_is_none_of_is_used_by_nobody():
+    with pytest.raises(ValueError, match="'guess' is not available"):
+        segmentation.method_for("guess", {})
+    assert not segmentation.reports_progress("guess")
 
 
 def test_an_unknown_device_is_named():
