@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..materials import Material, material, material_names
 from ..volume_io import image_of, ras_from_ijk_of, write_image
 from ..voxels import AIR
-from .terminology import terminology_entry
+from .terminology import OWN_SCHEME, terminology_entry, terminology_material
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ..volume import MaterialLabels
 
 MATERIAL_TAG = "DeepDRR.Material"
+_TERMINOLOGY_TAG = "TerminologyEntry"
+_UNSAID = "soft_tissue"  # Slicer calls every new segment tissue, also that of a plate
 _SUFFIXES = (".seg.nrrd", ".nrrd")
 
 
@@ -44,14 +46,18 @@ def write_segmentation(labels: MaterialLabels, path: str | os.PathLike[str], *, 
     """Write labels as a segmentation that 3D Slicer opens with names, colours and terminology.
 
     Air is left as background unless `air_segment` asks for a segment of it. Each segment keeps its material
-    in the tag DeepDRR.Material. Raises ValueError for a suffix other than .seg.nrrd and for a folder that
-    does not exist.
+    in the tag DeepDRR.Material. Raises ValueError for a suffix other than .seg.nrrd, for a folder that does
+    not exist and for air alone, of which there would be no segment to read.
     """
     target = Path(path)
     if not target.name.lower().endswith(".seg.nrrd"):
         raise ValueError(f"Cannot write {target.name}: the suffix of a segmentation is .seg.nrrd.")
     names = [m.name for m in labels.materials]
     shown = [n for n, name in enumerate(names) if name != AIR or air_segment]
+    if not shown:
+        raise ValueError(
+            f"Cannot write {target.name}: the only material is {AIR}, which is no segment. Pass air_segment=True."
+        )
     value_of_label = np.zeros(256, np.uint8)
     value_of_label[shown] = np.arange(1, len(shown) + 1)
     values = value_of_label[labels.labels]
@@ -74,10 +80,11 @@ def write_segmentation(labels: MaterialLabels, path: str | os.PathLike[str], *, 
 def read_segmentation(path: str | os.PathLike[str], materials: Mapping[str, Material] | None = None) -> MaterialLabels:
     """Read the segments of a .seg.nrrd as materials; background becomes air, label 0.
 
-    A segment's material is its tag DeepDRR.Material, else its name; `materials` adds or overrides names.
-    Where segments overlap, in Slicer's files of several layers, the later one wins. Raises ValueError for a
-    segment without a known material. The grid is the file's, which Slicer may have cropped: see
-    MaterialLabels.resampled.
+    A segment's material is that of its name, or tag, in `materials`; else its tag DeepDRR.Material, its entry in
+    our own terminology, its name, and last its entry in Slicer's: a code there stands for several materials, that
+    of tissue, which every new segment has, for none. Where segments overlap, in Slicer's files of several layers,
+    the later one wins. Raises ValueError for a segment without a known material. The grid is the file's, which
+    Slicer may have cropped: see MaterialLabels.resampled.
     """
     from ..volume import MaterialLabels
 
@@ -141,10 +148,16 @@ def _segments(image: sitk.Image) -> list[_Segment]:
 
 
 def _material_of(segment: _Segment, known: Mapping[str, Material], source: Path) -> Material:
-    for name in (segment.tags.get(MATERIAL_TAG, ""), segment.name):
-        key = name.strip().lower()
+    tag, name = (text.strip().lower() for text in (segment.tags.get(MATERIAL_TAG, ""), segment.name))
+    for key in (name, tag):
         if key in known:
             return known[key]
+    entry = segment.tags.get(_TERMINOLOGY_TAG, "")
+    meant = terminology_material(entry) or ""
+    exact, coarse = (meant, "") if OWN_SCHEME in entry else ("", meant)
+    if coarse == _UNSAID:
+        coarse = ""
+    for key in (tag, exact, name, coarse):
         if key.replace(" ", "_").replace("-", "_") in material_names():
             return material(key)
     raise ValueError(
@@ -154,7 +167,7 @@ def _material_of(segment: _Segment, known: Mapping[str, Material], source: Path)
 
 
 def _fields(its: Material, n: int, extent: str) -> dict[str, str]:
-    tags = {"TerminologyEntry": terminology_entry(its.name), MATERIAL_TAG: its.name}
+    tags = {_TERMINOLOGY_TAG: terminology_entry(its.name), MATERIAL_TAG: its.name}
     return {
         "ID": f"DeepDRR_{its.name}",
         "Name": its.name.replace("_", " ").capitalize(),

@@ -15,6 +15,8 @@ from DeepDRRLogic.segmentation import (
     segmentation_methods,
     write_segmentation,
 )
+from DeepDRRLogic.segmentation.seg_nrrd import MATERIAL_TAG
+from DeepDRRLogic.segmentation.terminology import terminology_entry
 from DeepDRRLogic.volume import CTVolume, MaterialLabels, MaterialVolume
 
 OBLIQUE = np.eye(4)
@@ -189,6 +191,48 @@ def test_the_later_of_overlapping_segments_wins(tmp_path):
     segments = [("Muscle", 1, 0, ""), ("Titanium", 1, 1, "")]
     labels = read_segmentation(slicer_file(tmp_path / "x.seg.nrrd", layers, segments))
     assert by_name(labels)[1, 1].tolist() == ["muscle", "muscle", "titanium", "titanium"]
+
+
+def test_materials_that_are_given_come_before_what_a_segment_says_of_itself(tmp_path):
+    layers = np.zeros((2, 2, 3), np.uint8)
+    layers[..., 1], layers[..., 2] = 1, 2
+    segments = [("Femur", 1, 0, f"{MATERIAL_TAG}:bone|"), ("Stem", 2, 0, f"{MATERIAL_TAG}:titanium|")]
+    path = slicer_file(tmp_path / "x.seg.nrrd", layers, segments)
+    given = {"femur": material("cortical_bone"), "titanium": material("cobalt_chrome")}
+    assert by_name(read_segmentation(path, given))[0, 0].tolist() == ["air", "cortical_bone", "cobalt_chrome"]
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "expected"),
+    [
+        ("Segment_1", terminology_entry("muscle"), "muscle"),
+        ("Segment_1", "list~SCT^1^Thing~99DEEPDRR^titanium^Titanium~^^~~^^~^^", "titanium"),
+        ("Blood", "list~SCT^1^Thing~99DEEPDRR^iodinated_blood^Blood~^^~~^^~^^", "iodinated_blood"),
+        ("Titanium", terminology_entry("soft_tissue"), "titanium"),
+        ("Cortical bone", terminology_entry("bone"), "cortical_bone"),
+    ],
+)
+def test_a_segment_without_a_tag_is_what_its_terminology_says(tmp_path, name, entry, expected):
+    path = slicer_file(
+        tmp_path / "x.seg.nrrd", np.ones((2, 2, 2), np.uint8), [(name, 1, 0, f"TerminologyEntry:{entry}|")]
+    )
+    assert by_name(read_segmentation(path))[0, 0, 0] == expected
+
+
+def test_tissue_of_which_slicer_makes_every_new_segment_says_nothing(tmp_path):
+    segments = [("Plate", 1, 0, f"TerminologyEntry:{terminology_entry('soft_tissue')}|")]
+    path = slicer_file(tmp_path / "x.seg.nrrd", np.ones((2, 2, 2), np.uint8), segments)
+    with pytest.raises(ValueError, match="segment 'Plate' is not known"):
+        read_segmentation(path)
+
+
+def test_air_alone_is_written_only_as_a_segment_of_its_own(tmp_path):
+    labels = MaterialLabels(np.zeros((2, 3, 4), np.uint8), (material("air"),), np.eye(4))
+    with pytest.raises(ValueError, match=r"the only material is air, which is no segment\. Pass air_segment=True"):
+        write_segmentation(labels, tmp_path / "x.seg.nrrd")
+    assert not list(tmp_path.iterdir())
+    write_segmentation(labels, tmp_path / "x.seg.nrrd", air_segment=True)
+    assert set(by_name(read_segmentation(tmp_path / "x.seg.nrrd")).flat) == {"air"}
 
 
 def test_an_unknown_segment_can_be_given_its_material(tmp_path):
