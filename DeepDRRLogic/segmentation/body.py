@@ -13,6 +13,7 @@ _COARSE_MM = 3.0
 _THIN_MM = 6.0
 _SKIN_MM = 6.0
 _LEAST_BONE_ML = 0.5
+_METAL_MIN_HU = 2500
 
 
 def clear_surroundings(
@@ -25,25 +26,26 @@ def clear_surroundings(
     """Make air, in place, of what the network labelled beyond the body; or soft tissue of all matter there.
 
     `labels` and `hu` [k, j, i] run to superior, anterior, right; `spacing_mm` along the same axes. The body is every
-    connected part that holds bone or is thicker than 12 mm somewhere, with all that it encloses in an axial slice,
-    and 6 mm around it, found on a grid of some 3 mm. A part of the table that touches the body is left to the network.
+    connected part that is thicker than 12 mm somewhere or holds bone, most of which is no metal such as a table's
+    rails, with all that it encloses in an axial slice, and 6 mm around it, found on a grid of some 3 mm. A part of the
+    table that touches the body is left to the network.
     """
     factors = tuple(max(1, round(_COARSE_MM / mm)) for mm in spacing_mm)
     k, j, i = (np.arange(n) // f for n, f in zip(labels.shape, factors, strict=True))
-    sampled = labels[tuple(slice(min(f // 2, n - 1), None, f) for f, n in zip(factors, labels.shape, strict=True))]
+    sampled = tuple(slice(min(f // 2, n - 1), None, f) for f, n in zip(factors, labels.shape, strict=True))
     steps = tuple(f * mm for f, mm in zip(factors, spacing_mm, strict=True))
-    inside = _body(sampled, (steps[0], steps[1], steps[2]))
-    near = _grown(inside, (steps[0], steps[1], steps[2]))
-    k, j, i = (np.minimum(index, n - 1) for index, n in zip((k, j, i), inside.shape, strict=True))
+    metal = np.greater(hu[sampled], _METAL_MIN_HU)
+    near = _grown(_body(labels[sampled], metal, (steps[0], steps[1], steps[2])), (steps[0], steps[1], steps[2]))
+    k, j, i = (np.minimum(index, n - 1) for index, n in zip((k, j, i), near.shape, strict=True))
     for n, plane in enumerate(labels):
+        beyond = ~near[k[n]][np.ix_(j, i)]
         if keep_table:
-            matter = (plane == AIR) & (hu[n] > TABLE_MIN_HU) & ~inside[k[n]][np.ix_(j, i)]
-            plane[matter] = SOFT
+            plane[beyond & (plane == AIR) & (hu[n] > TABLE_MIN_HU)] = SOFT
         else:
-            plane[~near[k[n]][np.ix_(j, i)]] = AIR
+            plane[beyond] = AIR
 
 
-def _body(labels: npt.NDArray[np.uint8], steps_mm: tuple[float, float, float]) -> Mask:
+def _body(labels: npt.NDArray[np.uint8], metal: Mask, steps_mm: tuple[float, float, float]) -> Mask:
     """Kept parts with their holes filled; all parts where none would be kept."""
     import SimpleITK as sitk
 
@@ -53,8 +55,9 @@ def _body(labels: npt.NDArray[np.uint8], steps_mm: tuple[float, float, float]) -
     core = sitk.GetArrayFromImage(sitk.BinaryErode(matter, radius, sitk.sitkBall, 0.0, 1.0, True))
     parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(matter))
     count = int(parts.max(initial=0)) + 1
-    bone_ml = np.bincount(parts[labels == BONE], minlength=count) * np.prod(steps_mm) / 1000.0
-    kept = (np.bincount(parts[core > 0], minlength=count) > 0) | (bone_ml >= _LEAST_BONE_ML)
+    bone, metallic = (np.bincount(parts[(labels == BONE) & which], minlength=count) for which in (True, metal))
+    bony = (bone * np.prod(steps_mm) / 1000.0 >= _LEAST_BONE_ML) & (2 * metallic <= bone)
+    kept = (np.bincount(parts[core > 0], minlength=count) > 0) | bony
     if not kept[1:].any():
         kept[:] = True
     kept[0] = False
