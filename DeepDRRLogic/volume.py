@@ -273,22 +273,6 @@ class MaterialVolume(OnGrid):
         affine = blocked_affine(self.ras_from_ijk, factors)
         return MaterialVolume(density, labels, self.materials, affine, self.name)
 
-    def pyramid(self, levels: int) -> tuple[MaterialVolume, ...]:
-        """This volume and `levels` - 1 coarser ones, each about half as fine as the one before.
-
-        An axis is halved only while its voxels are among the short ones, so that thick slices are not made
-        thicker before the rest has caught up. Raises ValueError for fewer than one level.
-        """
-        if levels < 1:
-            raise ValueError(f"A pyramid of {levels} levels: give at least 1, this volume itself.")
-        volumes = [self]
-        for _ in range(levels - 1):
-            spacing = np.array(volumes[-1].spacing_mm)
-            short = spacing <= np.sqrt(2.0) * spacing.min()
-            i, j, k = (2 if halve else 1 for halve in short)
-            volumes.append(volumes[-1].downsampled((i, j, k)))
-        return tuple(volumes)
-
 
 def _read_only_affine(ras_from_ijk: npt.ArrayLike) -> FloatArray:
     affine = check_affine(ras_from_ijk)
