@@ -33,6 +33,8 @@ def main() -> None:
     about["averaged"] = {"share": options.share, "with": earlier["sha256"]}
     for key in ("cases", "patients"):
         about[key] = sorted({*earlier.get(key, []), *about.get(key, [])})
+    if seen := sorted({*about["patients"]} & {*about.get("held_out_patients", [])}):
+        parser.error(f"{options.before} was trained on {', '.join(seen)}, held out from {options.after}")
     save_weights(averaged(before, after, options.share), options.output, _without(about, "sha256", "layout"))
 
 

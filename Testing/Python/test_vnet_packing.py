@@ -188,7 +188,7 @@ def test_a_run_that_goes_on_with_another_pack_has_not_seen_those_held_out_from_i
         run_script("train_vnet", tmp_path / "second.pack", tmp_path / "run", *TRAIN_BRIEFLY)
 
 
-def test_two_moments_of_a_training_are_averaged_without_their_calibration(tmp_path, monkeypatch):
+def test_two_moments_of_a_training_are_averaged_without_their_calibration(tmp_path, monkeypatch, capsys):
     layout = Layout(convolutions_down=(1, 1), convolutions_up=(1, 1))
     patch, logits = torch.zeros(1, 2, 8, 8, 8), {}
     for n, name in enumerate(("before", "after")):
@@ -207,6 +207,14 @@ def test_two_moments_of_a_training_are_averaged_without_their_calibration(tmp_pa
     card = json.loads(paths[2].with_suffix(".json").read_text("utf-8"))
     assert (card["cases"], card["patients"], card["seed"]) == (["case_0", "case_1"], ["patient 0", "patient 1"], 1)
     assert card["averaged"]["share"] == 0.75 and "bone_bias" not in card
+    about = {"patients": ["patient 1"], "held_out_patients": ["patient 0"]}
+    save_weights(network, tmp_path / "other.safetensors", about)
+    monkeypatch.setattr(
+        sys, "argv", ["average_vnet.py", *map(str, (paths[0], tmp_path / "other.safetensors", paths[2]))]
+    )
+    with pytest.raises(SystemExit):
+        script("average_vnet").main()
+    assert "was trained on patient 0, held out from" in capsys.readouterr().err
     for bias in (0.25, 0.75):  # the second takes the place of the first
         arguments = [paths[2], paths[2], "--bias", bias]
         monkeypatch.setattr(sys, "argv", ["calibrate_vnet.py", *map(str, arguments)])
