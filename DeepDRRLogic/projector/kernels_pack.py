@@ -10,28 +10,41 @@ LABEL_BITS = 4
 
 
 @compiled()
-def densest(density, labels, k0, k1, peak):
-    """Raises peak[label] to the largest density found; returns the largest label."""
+def densest(density, labels, limits, k0, k1, peaks, box):
+    """Raises peaks[0, label] to the largest density found up to limits[label], peaks[1, label] to that above it.
+
+    Widens box (3, 2), first and one-past-last voxel along i, j, k, by all voxels above. Returns the largest label.
+    """
     top = 0
     for k in range(k0, k1):
         for j in range(density.shape[1]):
             for i in range(density.shape[2]):
                 label = labels[k, j, i]
                 top = max(top, label)
-                if label < peak.shape[0] and density[k, j, i] > peak[label]:
-                    peak[label] = density[k, j, i]
+                if label >= limits.size:
+                    continue
+                value = density[k, j, i]
+                if value > limits[label]:
+                    peaks[1, label] = max(peaks[1, label], value)
+                    for axis, place in enumerate((i, j, k)):
+                        box[axis, 0] = min(box[axis, 0], place)
+                        box[axis, 1] = max(box[axis, 1], place + 1)
+                elif value > peaks[0, label]:
+                    peaks[0, label] = value
     return top
 
 
 @compiled()
-def pack_codes(density, labels, codes_per_g_cm3, k0, k1, codes):
-    """Density in codes, rounded, over the label; a voxel without matter becomes 0 whatever its label."""
+def pack_codes(density, labels, above, up_to, codes_per_g_cm3, numbers, k0, k1, codes):
+    """Density in codes, rounded, over the number of the label; 0 for a voxel without matter or out of the range."""
     for k in range(k0, k1):
         for j in range(density.shape[1]):
             for i in range(density.shape[2]):
                 label = labels[k, j, i]
-                level = np.uint16(density[k, j, i] * codes_per_g_cm3[label] + np.float32(0.5))
-                codes[k, j, i] = 0 if level == 0 else (level << np.uint16(LABEL_BITS)) | np.uint16(label)
+                value = density[k, j, i]
+                wanted = above[label] < value <= up_to[label]
+                level = np.uint16(value * codes_per_g_cm3[label] + np.float32(0.5)) if wanted else np.uint16(0)
+                codes[k, j, i] = 0 if level == 0 else (level << np.uint16(LABEL_BITS)) | numbers[label]
 
 
 @compiled()

@@ -11,6 +11,7 @@ import pytest
 from emulated_gpu import emulated_gpu, emulation
 from shapes import away_from_edges, centred_affine, chord_of_box_mm, chord_of_sphere_mm, sphere, view, volume_of
 from test_projector import BALL_CENTER, OBLIQUE, TURNS, VIEWS, a_ball, centroid, distance, exact_box, random_volume
+from test_projector_metal import plate
 
 from DeepDRRLogic.affine import apply, rigid, rotation
 from DeepDRRLogic.geometry import Camera
@@ -152,6 +153,13 @@ def test_the_cpu_projector_gives_the_same_picture(projector, patient):
     here, cpu = projector(patient).project(camera), CpuProjector(patient).project(camera)
     attenuation = np.array([m.mass_attenuation_cm2_g(60.0) for m in patient.materials]).reshape(3, 1, 1)
     assert distance((attenuation * here).sum(axis=0), (attenuation * cpu).sum(axis=0)) < 0.002
+
+
+@pytest.mark.parametrize("border", [0, 2])
+@pytest.mark.parametrize("angle", [0, 45, 90])
+def test_a_plate_of_metal_has_the_edges_of_a_plate(projector, angle, border):
+    volume, camera = plate(3, border), view(angle, size=(80, 40), pitch=0.8)
+    assert distance(projector(volume).project(camera)[1], project_exactly(volume, camera)[1]) < 0.005
 
 
 def test_nothing_is_added_behind_the_source(projector):
