@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,18 @@ if TYPE_CHECKING:
     from .geometry import Camera
 
 Unit = Literal["px", "mm"]
+Field = tuple[float, float, float, float]
+"""A rectangle (u0, v0, u1, v1) in fractions of the detector's width and height."""
+
+WHOLE_DETECTOR: Field = (0.0, 0.0, 1.0, 1.0)
+
+
+def check_field(field: Field) -> Field:
+    """The field itself; ValueError unless it is a part of the detector."""
+    u0, v0, u1, v1 = field
+    if not (0.0 <= u0 < u1 <= 1.0 and 0.0 <= v0 < v1 <= 1.0):
+        raise ValueError(f"The field {field} is not within (0, 0, 1, 1); give (u0, v0, u1, v1) with u0 < u1, v0 < v1.")
+    return field
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,25 @@ class CircularCollimator:
         center_u, center_v = self.center or _middle(camera, self.unit)
         inside = (u - center_u) ** 2 + (v - center_v) ** 2 <= self.radius**2
         return _not_closed(inside, self)
+
+    @property
+    def words(self) -> str:
+        """What `parse_collimator` makes this opening of."""
+        center = "" if self.center is None else f"@{self.center[0]!r},{self.center[1]!r}"
+        return f"circle:{self.radius!r}{self.unit}{center}"
+
+    def field(self, camera: Camera) -> Field:
+        """The square of the same middle and area: what scatter models take for the beam."""
+        u, v = self.center or _middle(camera, self.unit)
+        half = 0.5 * math.sqrt(math.pi) * self.radius
+        return _fractions((u - half, v - half, u + half, v + half), camera, self)
+
+    def in_mm(self, camera: Camera) -> CircularCollimator:
+        """The same opening in "mm", which holds for other pixels of the same detector too."""
+        if self.unit == "mm":
+            return self
+        center = None if self.center is None else _from_middle_mm(*self.center, camera)
+        return CircularCollimator(self.radius * camera.pixel_pitch_mm[0], center, "mm")
 
 
 @dataclass(frozen=True)
@@ -66,6 +98,23 @@ class RectangularCollimator:
         u, v = _coordinates(camera, self.unit)
         inside = (u >= self.u0) & (u <= self.u1) & (v >= self.v0) & (v <= self.v1)
         return _not_closed(inside, self)
+
+    @property
+    def words(self) -> str:
+        """What `parse_collimator` makes this opening of."""
+        return f"rect:{self.u0!r},{self.v0!r},{self.u1!r},{self.v1!r}{self.unit}"
+
+    def field(self, camera: Camera) -> Field:
+        """The opening in fractions of the detector: what scatter models take for the beam."""
+        return _fractions((self.u0, self.v0, self.u1, self.v1), camera, self)
+
+    def in_mm(self, camera: Camera) -> RectangularCollimator:
+        """The same opening in "mm", which holds for other pixels of the same detector too."""
+        if self.unit == "mm":
+            return self
+        return RectangularCollimator(
+            *_from_middle_mm(self.u0, self.v0, camera), *_from_middle_mm(self.u1, self.v1, camera), "mm"
+        )
 
 
 Collimator = CircularCollimator | RectangularCollimator
@@ -124,6 +173,25 @@ def _coordinates(camera: Camera, unit: Unit) -> tuple[npt.NDArray[np.float64], n
         pitch_u, pitch_v = camera.pixel_pitch_mm
         u, v = (u - (camera.width - 1) / 2) * pitch_u, (v - (camera.height - 1) / 2) * pitch_v
     return u[None, :], v[:, None]
+
+
+def _from_middle_mm(u: float, v: float, camera: Camera) -> tuple[float, float]:
+    middle_u, middle_v = _middle(camera, "px")
+    pitch_u, pitch_v = camera.pixel_pitch_mm
+    return (u - middle_u) * pitch_u, (v - middle_v) * pitch_v
+
+
+def _fractions(limits: Field, camera: Camera, collimator: Collimator) -> Field:
+    """Limits in the collimator's unit as a field, no narrower than a pixel; ValueError where nothing is left open."""
+    collimator.field_mask(camera)
+    sizes = np.array([camera.width, camera.height])
+    low, high = np.reshape(limits, (2, 2))
+    if collimator.unit == "mm":
+        low, high = (0.5 * (sizes - 1) + edge / np.array(camera.pixel_pitch_mm) for edge in (low, high))
+    middle, half = 0.5 * (low + high), np.maximum(0.5 * (high - low), 0.5)
+    edges = np.clip((np.concatenate([middle - half, middle + half]) + 0.5) / np.tile(sizes, 2), 0.0, 1.0)
+    u0, v0, u1, v1 = edges.tolist()
+    return u0, v0, u1, v1
 
 
 def _not_closed(inside: npt.NDArray[np.bool_], collimator: Collimator) -> npt.NDArray[np.bool_]:

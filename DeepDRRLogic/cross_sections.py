@@ -15,8 +15,8 @@ FloatArray = npt.NDArray[np.float64]
 # Below 1 keV xraylib's splines are not the NIST tables, and above 300 keV it has no shell cross sections.
 MIN_ENERGY_KEV, MAX_ENERGY_KEV = 1.0, 300.0
 
-_ELECTRON_MASS_KEV = 510.99895069  # CODATA 2022
-_KEV_ANGSTROM = 12.398419843  # h c
+ELECTRON_MASS_KEV = 510.99895069  # CODATA 2022
+KEV_ANGSTROM = 12.398419843  # h c
 _COSINES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 
 
@@ -102,8 +102,8 @@ def _compton_transfer(atomic_number: int, energy_kev: float) -> float:
     """
     import xraylib
 
-    kept = 1.0 / (1.0 + energy_kev / _ELECTRON_MASS_KEV * (1.0 - _COSINES))
-    transfers = energy_kev / _KEV_ANGSTROM * np.sqrt(0.5 * (1.0 - _COSINES))
+    kept = 1.0 / (1.0 + energy_kev / ELECTRON_MASS_KEV * (1.0 - _COSINES))
+    transfers = energy_kev / KEV_ANGSTROM * np.sqrt(0.5 * (1.0 - _COSINES))
     bound = np.array([xraylib.SF_Compt(atomic_number, transfer) for transfer in transfers])
     density = _WEIGHTS * bound * kept**2 * (kept + 1.0 / kept - (1.0 - _COSINES**2))
     return float((1.0 - kept) @ density / density.sum())

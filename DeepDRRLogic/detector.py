@@ -34,6 +34,11 @@ class ReadoutNoise:
         check_range("std_signal", self.std_signal, 0.0, 1e12)
         check_range("correlation_px", self.correlation_px, 0.0, 1e4, "pixels")
 
+    @property
+    def neighbour_correlation(self) -> float:
+        """Correlation of two pixels that are next to each other in a row; that of pixels d apart is its d-th power."""
+        return math.exp(-1.0 / self.correlation_px) if self.correlation_px > 0.0 else 0.0
+
     @staticmethod
     def from_electrons(electrons: float, electrons_per_signal: float, correlation_px: float) -> ReadoutNoise:
         """Return the noise of `electrons` rms at a gain of so many electrons per keV (or per count)."""
@@ -176,6 +181,16 @@ class Detector:
         """Return g(E), (C, n): the signal of one detected photon, its energy in keV or one count."""
         energies = np.atleast_1d(np.asarray(energies_kev, dtype=np.float64))
         return energies[None].copy() if self.edges_kev is None else np.ones((len(self.channels), energies.size))
+
+    def responses(self, energies_kev: npt.ArrayLike) -> FloatArray:
+        """Return what one photon of each energy is worth, (3 C + 1, n): the planes of an Exposure, in their order.
+
+        η, η g and η g² of every channel, then the energy that all channels detect: see exposure.Exposure.planes.
+        """
+        energies = np.atleast_1d(np.asarray(energies_kev, dtype=np.float64))
+        detected, gain = self.detected_fraction(energies), self.signal_per_photon(energies)
+        energy = (detected * energies).sum(axis=0, keepdims=True)
+        return np.concatenate([detected, detected * gain, detected * gain**2, energy])
 
 
 _NAMED: dict[str, Callable[[], Detector]] = {

@@ -56,6 +56,17 @@ class Exposure:
         np.divide(self.signal, self.photons, out=mean, where=self.photons > 0.0)
         return mean
 
+    @property
+    def planes(self) -> Float32Array:
+        """Everything in one array (3 C + 1, H, W): photons, signal and squared signal of every channel, energy."""
+        return np.concatenate([self.photons, self.signal, self.signal_square, self.energy_kev[None]])
+
+    @staticmethod
+    def of_planes(planes: Float32Array) -> Exposure:
+        """The exposure that has these `planes`."""
+        photons, signal, square = planes[:-1].reshape(3, -1, *planes.shape[1:])
+        return Exposure(signal, photons, square, planes[-1])
+
     def __add__(self, other: Exposure) -> Exposure:
         return Exposure(
             self.signal + other.signal,
@@ -81,7 +92,7 @@ def expose(
     """
     densities = _checked(area_densities, materials)
     n_channels, (height, width) = len(detector.channels), densities.shape[1:]
-    energies, rows, row_of = _weights(spectrum, detector)
+    energies, rows, row_of = detection_weights(spectrum, detector)
     minus_mu = np.empty((energies.size, len(materials)), dtype=np.float32)
     for m, one in enumerate(materials):
         minus_mu[:, m] = -one.mass_attenuation_cm2_g(energies)
@@ -142,8 +153,10 @@ def _checked(area_densities: npt.ArrayLike, materials: Sequence[Material]) -> Fl
     return np.maximum(densities, np.float32(0.0)) if lowest < 0.0 else densities
 
 
-def _weights(spectrum: Spectrum, detector: Detector) -> tuple[npt.NDArray[np.float64], Float32Array, list[int]]:
-    """The energies that matter, the distinct rows of weights over them, and which row each sum uses.
+def detection_weights(
+    spectrum: Spectrum, detector: Detector
+) -> tuple[npt.NDArray[np.float64], Float32Array, list[int]]:
+    """Return the energies that matter, the distinct rows of weights over them, and which row each sum uses.
 
     The sums are photons, signal and squared signal of every channel, then the energy of all. Many are the
     same (a counter's signal is its photons), and each costs time.
@@ -156,10 +169,8 @@ def _weights(spectrum: Spectrum, detector: Detector) -> tuple[npt.NDArray[np.flo
             "lower its threshold or raise the tube voltage."
         )
     kept = total > _NEGLIGIBLE * total.sum()
-    energies, detected = spectrum.energies_kev[kept], detected[:, kept]
-    gain = detector.signal_per_photon(energies)
-    energy = (detected * energies).sum(axis=0, keepdims=True)
-    every = np.concatenate([detected, detected * gain, detected * gain**2, energy]).astype(np.float32)
+    energies = spectrum.energies_kev[kept]
+    every = (detector.responses(energies) * spectrum.photons[kept]).astype(np.float32)
     distinct: dict[bytes, int] = {}
     row_of = [distinct.setdefault(row.tobytes(), len(distinct)) for row in every]
     rows = np.array([np.frombuffer(row, dtype=np.float32) for row in distinct])

@@ -118,7 +118,7 @@ class XRayImage:
             return self.channels
         values = self.log() if name == "log" else self.transmission() if name == "transmission" else planes[name]
         if values is None:
-            raise ValueError("This image has no area densities; ask the simulator to keep them.")
+            raise ValueError("This image has no area densities: give one that a simulator made.")
         return values.reshape(-1, *values.shape[-2:])
 
     def display(

@@ -72,11 +72,12 @@ class NoiseModel:
         generator = np.random.default_rng(rng)
         n_threads = thread_count(threads)
         # Beyond its border the detector goes on as at the border: pixels there have neighbours like any other.
-        photons, gain, signal = (
+        photons, gain, expected = (
             widened(planes, self.crosstalk)
             for planes in (exposure.photons * n0, self._signal_per_photon(exposure), exposure.signal * n0)
         )
-        signal = spread(signal + _poisson_noise(photons, gain, generator, n_threads), self.crosstalk)
+        rest = 0.0 if self.quantum == "mean_energy" else expected - gain * photons
+        signal = spread(_counted(photons, gain, generator, n_threads) + rest, self.crosstalk)
         if self.readout.std_signal > 0.0:
             signal += _row_correlated(signal.shape, self.readout, generator)
         return signal
@@ -94,7 +95,7 @@ class NoiseModel:
         if padded.shape != shape:
             raise ValueError(f"A spectrum of {shape} frequencies is smaller than the kernel {kernel.shape}.")
         transfer = np.abs(np.fft.fft2(padded)) ** 2
-        neighbour = _neighbour_correlation(self.readout)
+        neighbour = self.readout.neighbour_correlation
         cosine = np.cos(2.0 * np.pi * np.fft.fftfreq(width))
         along_row = (1.0 - neighbour**2) / (1.0 - 2.0 * neighbour * cosine + neighbour**2)
         power: FloatArray = quantum_variance * transfer + self.readout.std_signal**2 * along_row
@@ -108,26 +109,21 @@ class NoiseModel:
         return np.sqrt(square, out=square)
 
 
-def _poisson_noise(
-    expected: Float32Array, gain: Float32Array, generator: np.random.Generator, threads: int
-) -> Float32Array:
-    """gain · (Poisson(expected) - expected), exact for any mean; all (C, H, W)."""
+def _counted(expected: Float32Array, gain: Float32Array, generator: np.random.Generator, threads: int) -> Float32Array:
+    """gain · Poisson(expected), exact for any mean: where no photon is counted there is nothing; all (C, H, W)."""
     means, gains = expected.reshape(-1, expected.shape[-1]), gain.reshape(-1, expected.shape[-1])
-    noise = np.empty_like(means)
+    signal = np.empty_like(means)
     seeds = generator.integers(2**63, size=_BANDS)
     edges = np.linspace(0, len(means), _BANDS + 1).astype(int)
 
     def draw(first: int, last: int) -> None:
         for band in range(first, last):
             rows = slice(edges[band], edges[band + 1])
-            mean = means[rows].astype(np.float64)
-            counts = np.random.Generator(np.random.SFC64(int(seeds[band]))).poisson(mean)
-            # The difference of two large numbers: float64 until it is taken.
-            np.subtract(counts, mean, out=mean)
-            np.multiply(mean, gains[rows], out=noise[rows], casting="same_kind")
+            counts = np.random.Generator(np.random.SFC64(int(seeds[band]))).poisson(means[rows].astype(np.float64))
+            np.multiply(counts, gains[rows], out=signal[rows], casting="same_kind")
 
     in_slabs(draw, _BANDS, threads, slab=1)
-    return noise.reshape(expected.shape)
+    return signal.reshape(expected.shape)
 
 
 def _row_correlated(shape: tuple[int, ...], readout: ReadoutNoise, generator: np.random.Generator) -> Float32Array:
@@ -135,7 +131,7 @@ def _row_correlated(shape: tuple[int, ...], readout: ReadoutNoise, generator: np
     channels, height, width = shape
     stream = np.random.Generator(np.random.SFC64(int(generator.integers(2**63))))
     columns = stream.standard_normal((width, channels * height), dtype=np.float32)
-    neighbour = _neighbour_correlation(readout)
+    neighbour = readout.neighbour_correlation
     if neighbour > 0.0:
         # The first column is left as it is, so that the border has the variance of the rest.
         columns[1:] *= np.float32(np.sqrt(1.0 - neighbour**2))
@@ -143,10 +139,6 @@ def _row_correlated(shape: tuple[int, ...], readout: ReadoutNoise, generator: np
             here += np.float32(neighbour) * before
     columns *= np.float32(readout.std_signal)
     return columns.T.reshape(shape)
-
-
-def _neighbour_correlation(readout: ReadoutNoise) -> float:
-    return float(np.exp(-1.0 / readout.correlation_px)) if readout.correlation_px > 0.0 else 0.0
 
 
 def _checked_photons(photons_per_pixel: npt.ArrayLike, shape: tuple[int, ...]) -> Float32Array:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,12 +24,13 @@ from .image import XRayImage
 from .imaging_chain import ImagingChain
 from .noise import MAX_PHOTONS_PER_PIXEL, NoiseModel
 from .projector import FormedImage, choose_device, make_projector
-from .scatter import make_scatter
+from .scatter import CollimatedScatter, make_scatter
 from .spectrum import Spectrum
 from .threads import thread_count
 from .volume import MaterialVolume
 
 if TYPE_CHECKING:
+    from .collimator import Collimator, Field
     from .materials import Material
     from .projector import Projector
     from .projector.devices import Choice
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_FEWEST, _MOST = 1e-6, MAX_PHOTONS_PER_PIXEL
 LOOK_AHEAD = 64
 """The most views of a series that a device is offered at once."""
 
@@ -45,8 +49,10 @@ class XRaySimulator:
     Volumes that overlap add up; where one should displace the other, as an implant displaces bone, carve the place out
     first with `MaterialVolume.replaced_by`. `photons_per_pixel` is N0, the photons that reach a pixel with nothing in
     the beam. `scatter` is a model or its name (scatter.SCATTER_MODELS), or None. `noise` is by default what the
-    detector declares; None makes a noiseless image. `device` and `threads` are for the projector, and for a
-    Monte Carlo that is asked for by name.
+    detector declares; None makes a noiseless image. `collimator` is the opening that the shutters leave: scatter is
+    that of the beam which passes it. Beside it the primary is computed as ever, to be hidden where the image is shown
+    with the same collimator (`DisplaySettings`). `device` and `threads` are for the projector, and for a Monte Carlo
+    that is asked for by name.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class XRaySimulator:
         photons_per_pixel: float = 5e5,
         scatter: ScatterModel | str | None = None,
         noise: NoiseModel | Literal["detector"] | None = "detector",
+        collimator: Collimator | None = None,
         device: str = "auto",
         threads: int | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -67,11 +74,33 @@ class XRaySimulator:
             raise ValueError("No volume to look through: give at least one MaterialVolume.")
         for volume in self.volumes:
             check_kind("volumes", volume, MaterialVolume, "MaterialVolume.from_ct(ct, segment(ct))")
+        self.materials = _all_materials(self.volumes)
+        self.device = device
+        self.threads = thread_count(threads)
+        self._choice = choose_device(device)
+        self._set(
+            spectrum=spectrum, detector=detector, photons_per_pixel=photons_per_pixel, scatter=scatter, noise=noise,
+            collimator=collimator, metadata=metadata,
+        )  # fmt: skip
+        self._projectors: list[Projector] = [make_projector(v, self._choice.device, self.threads) for v in self.volumes]
+
+    def _set(
+        self,
+        *,
+        spectrum: Spectrum | None,
+        detector: Detector | None,
+        photons_per_pixel: float,
+        scatter: ScatterModel | str | None,
+        noise: NoiseModel | Literal["detector"] | None,
+        collimator: Collimator | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> None:
+        """Take the settings of an exposure over, checked."""
         check_kind("spectrum", spectrum, (Spectrum, type(None)), 'Spectrum.preset("120kV")')
         check_kind("detector", detector, (Detector, type(None)), "Detector.csi_flat_panel()")
-        if not 0 < photons_per_pixel <= MAX_PHOTONS_PER_PIXEL:
+        if not isinstance(photons_per_pixel, (int, float, np.number)) or not _FEWEST <= photons_per_pixel <= _MOST:
             raise ValueError(
-                f"photons_per_pixel = {photons_per_pixel}: give a positive number up to {MAX_PHOTONS_PER_PIXEL:g}, "
+                f"photons_per_pixel = {photons_per_pixel!s:.40}: give a number from {_FEWEST:g} to {_MOST:g}, "
                 "such as 5e5."
             )
         self.spectrum = spectrum or Spectrum.preset("90kV")
@@ -79,14 +108,28 @@ class XRaySimulator:
         self.photons_per_pixel = float(photons_per_pixel)
         self.noise = NoiseModel.of(self.detector) if isinstance(noise, str) and noise == "detector" else noise
         check_kind("noise", self.noise, (NoiseModel, type(None)), "NoiseModel.of(detector), or None")
-        self.device = device
-        self.threads = thread_count(threads)
         unattenuated(self.spectrum, self.detector)  # a ValueError now rather than with the first image
-        self._choice = choose_device(device)
-        self.scatter = make_scatter(scatter, self.volumes, self.threads, device)
+        self.scatter = make_scatter(scatter, self.volumes, self.threads, self.device)
+        self.collimator = collimator
         self.metadata = dict(metadata or {})
-        self.materials = _all_materials(self.volumes)
-        self._projectors: list[Projector] = [make_projector(v, self._choice.device, self.threads) for v in self.volumes]
+        self._in_field: tuple[tuple[ScatterModel, Field], ScatterModel] | None = None
+
+    def with_exposure(self, **settings: Any) -> XRaySimulator:
+        """The same volumes, already with the projector, for other settings of the exposure.
+
+        `settings` are any of spectrum, detector, photons_per_pixel, scatter, noise, collimator and metadata, as the
+        constructor takes them; those that are left out stay, but noise that the detector declared is the new one's.
+        """
+        if "detector" in settings and self.noise == NoiseModel.of(self.detector):
+            settings = {"noise": "detector"} | settings
+        its = copy.copy(self)
+        its._set(**(self._settings | settings))
+        return its
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        names = ("spectrum", "detector", "photons_per_pixel", "scatter", "noise", "collimator", "metadata")
+        return {name: getattr(self, name) for name in names}
 
     def __call__(self, camera: Camera, seed: int = 0, metadata: Mapping[str, Any] | None = None) -> XRayImage:
         """The image that `camera` takes; the same seed draws the same noise."""
@@ -156,7 +199,7 @@ class XRaySimulator:
                 area_densities=one.area_densities,
                 material_names=tuple(material.name for material in self.materials),
                 camera=camera,
-                metadata=self._metadata(seed + n) | dict(metadata),
+                metadata=self._metadata(camera, seed + n) | dict(metadata),
             )
             for n, (one, camera) in enumerate(zip(formed, cameras, strict=False))
         ]
@@ -164,8 +207,8 @@ class XRaySimulator:
     def _form(self, camera: Camera, seed: int) -> FormedImage:
         area_densities = self.project(camera)
         exposure = expose(area_densities, self.materials, self.spectrum, self.detector, self.threads)
-        if self.scatter is not None:
-            exposure += self.scatter.estimate(area_densities, self.materials, camera, self.spectrum, self.detector)
+        if (model := self._scatter_of(camera)) is not None:
+            exposure += model.estimate(area_densities, self.materials, camera, self.spectrum, self.detector)
         if self.noise is None:
             expected = exposure.signal * np.float32(self.photons_per_pixel)
             signal = spread(widened(expected, self.detector.crosstalk), self.detector.crosstalk)
@@ -180,24 +223,33 @@ class XRaySimulator:
         form = getattr(first, "form_batch", None)
         if form is None:
             return None
-        chain = ImagingChain(self.spectrum, self.detector, self.noise, self.photons_per_pixel, self.scatter)
+        scatter = self._scatter_of(cameras[0])
+        cameras = list(takewhile(lambda camera: self._scatter_of(camera) is scatter, cameras))
+        chain = ImagingChain(self.spectrum, self.detector, self.noise, self.photons_per_pixel, scatter)
         formed: list[FormedImage] | None = form(cameras, chain, seed, others)
         for camera in cameras[: len(formed or ())]:
             self._warn_of_odd_geometry(camera)
         return formed
 
+    def _scatter_of(self, camera: Camera) -> ScatterModel | None:
+        """The scatter model in the beam that the collimator leaves of this camera's detector."""
+        model = self.scatter
+        if self.collimator is None or not isinstance(model, CollimatedScatter):
+            return model
+        field = self.collimator.field(camera)
+        known, its = self._in_field or (None, None)
+        if its is None or known != (model, field):
+            known, its = (model, field), model.in_field(field)
+            self._in_field = known, its
+        return its
+
     def preview(self, factor: int = 2) -> XRaySimulator:
         """The same simulator on volumes coarser by `factor`: some factor³ less work, for views on the move."""
         return XRaySimulator(
             [volume.downsampled(factor) for volume in self.volumes],
-            spectrum=self.spectrum,
-            detector=self.detector,
-            photons_per_pixel=self.photons_per_pixel,
-            scatter=self.scatter,
-            noise=self.noise,
             device=self.device,
             threads=self.threads,
-            metadata=self.metadata | {"preview_factor": factor},
+            **(self._settings | {"metadata": self.metadata | {"preview_factor": factor}}),
         )
 
     def _warn_of_odd_geometry(self, camera: Camera) -> None:
@@ -220,7 +272,8 @@ class XRaySimulator:
                 camera.source_to_detector_mm,
             )
 
-    def _metadata(self, seed: int) -> dict[str, Any]:
+    def _metadata(self, camera: Camera, seed: int) -> dict[str, Any]:
+        scatter = self._scatter_of(camera)
         return self.metadata | {
             "software": f"DeepDRRLogic {__version__}",
             "seed": seed,
@@ -228,7 +281,7 @@ class XRaySimulator:
             "spectrum": dataclasses.asdict(self.spectrum),
             "detector": dataclasses.asdict(self.detector),
             "noise": None if self.noise is None else dataclasses.asdict(self.noise),
-            "scatter": None if self.scatter is None else self.scatter.to_dict(),
+            "scatter": None if scatter is None else scatter.to_dict(),
             "device": self.projects_on.device,
             "volumes": [
                 {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +13,7 @@ from .materials import Material, density_from_hu
 from .threads import in_slabs, thread_count
 
 HuArray = npt.NDArray[np.int16] | npt.NDArray[np.float32]
+Value = TypeVar("Value", bound=np.generic)
 
 AIR = "air"
 
@@ -79,18 +82,18 @@ def average_blocks(
 
 
 def nearest(
-    source: npt.NDArray[np.uint8],
+    source: npt.NDArray[Value],
     source_from_target: FloatArray,
     shape: tuple[int, int, int],
     outside: int = 0,
-) -> npt.NDArray[np.uint8]:
+) -> npt.NDArray[Value]:
     """`source` sampled on a grid of `shape` [k, j, i] whose indices an affine maps to those of the source."""
     from . import volume_kernels
 
-    sampled = np.empty(shape, np.uint8)
+    sampled = np.empty(shape, source.dtype)
 
     def work(k0: int, k1: int) -> None:
-        volume_kernels.nearest(source, source_from_target, k0, k1, np.uint8(outside), sampled)
+        volume_kernels.nearest(source, source_from_target, k0, k1, source.dtype.type(outside), sampled)
 
     in_slabs(work, shape[0], thread_count(None))
     return sampled

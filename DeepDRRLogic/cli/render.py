@@ -71,7 +71,7 @@ def render(
     who = scene.patient(opened, patient, console)
 
     with console.busy("Preparing"):
-        simulator = scene.simulator(who, technique)
+        simulator = scene.simulator(who, technique, settings.collimator)
     console.remark(f"Projecting on {simulator.projects_on}")
     started = time.perf_counter()
     with console.busy("Exposing"):

@@ -18,6 +18,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..collimator import Collimator
     from ..display import DisplaySettings
     from ..geometry import Camera
     from ..phantom import Phantom
@@ -227,11 +228,11 @@ def technique(exposure: ExposureOptions, run: RunOptions, camera: Camera) -> dic
     }
 
 
-def simulator(who: Patient, technique: dict[str, Any]) -> XRaySimulator:
-    """The simulator of this patient with that technique."""
+def simulator(who: Patient, technique: dict[str, Any], collimator: Collimator | None = None) -> XRaySimulator:
+    """The simulator of this patient with that technique; scatter is that of the beam which the collimator leaves."""
     from ..simulator import XRaySimulator
 
-    return XRaySimulator(who.volume, **technique, metadata={"patient": who.origin})
+    return XRaySimulator(who.volume, **technique, collimator=collimator, metadata={"patient": who.origin})
 
 
 def photons_per_pixel(exposure: ExposureOptions, spectrum: Spectrum, camera: Camera) -> float:
@@ -259,6 +260,7 @@ def display_settings(options: PictureOptions, where: Position | None) -> Display
         collimator = collimator or where.collimator
         if collimator is not None:
             collimator.field_mask(where.camera)
+            collimator = collimator.in_mm(where.camera)  # a preview has fewer pixels
     polarity: Polarity = options.polarity  # type: ignore[assignment]  # checked by DisplaySettings
     return DisplaySettings(
         log=options.log,

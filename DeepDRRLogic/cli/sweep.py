@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -83,7 +82,7 @@ def sweep(
     technique = scene.technique(exposure, run, cameras[0])
     who = scene.patient(opened, patient, console)
     with console.busy("Preparing"):
-        simulator = scene.simulator(who, technique)
+        simulator = scene.simulator(who, technique, settings.collimator)
         settings = _common_window(simulator, cameras, settings)
     console.remark(f"Projecting on {simulator.projects_on}")
 
@@ -171,15 +170,12 @@ def _common_window(simulator: XRaySimulator, cameras: Sequence[Camera], settings
 
 
 def _without_waiting(simulator: XRaySimulator) -> XRaySimulator:
-    """The same, but for a Monte Carlo the kernel model, whose scatter is as bright: a preview needs no more."""
-    from ..scatter import make_scatter
+    """The same, but for a Monte Carlo the kernel model, whose scatter is about as bright: a preview needs no more."""
     from ..scatter.montecarlo import MonteCarloScatter
 
     if not isinstance(simulator.scatter, MonteCarloScatter):
         return simulator
-    quick = copy.copy(simulator)
-    quick.scatter = make_scatter("kernel", simulator.volumes, simulator.threads)
-    return quick
+    return simulator.with_exposure(scatter="kernel")
 
 
 def _placed(image: XRayImage, where: Position) -> XRayImage:

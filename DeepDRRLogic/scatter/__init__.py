@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ..collimator import Field
     from ..detector import Detector
     from ..exposure import Exposure
     from ..geometry import Camera
@@ -33,6 +34,15 @@ class ScatterModel(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """What the image's metadata say of the model, so that the image can be made again."""
+        ...
+
+
+@runtime_checkable
+class CollimatedScatter(ScatterModel, Protocol):
+    """A scatter model that knows how narrow a beam is."""
+
+    def in_field(self, field: Field) -> ScatterModel:
+        """The same model in a beam that the shutters leave so much of the detector, see `Collimator.field`."""
         ...
 
 
@@ -100,4 +110,4 @@ def make_scatter(
     return model
 
 
-__all__ = ["SCATTER_MODELS", "ScatterModel", "WatchableScatter", "make_scatter"]
+__all__ = ["SCATTER_MODELS", "CollimatedScatter", "ScatterModel", "WatchableScatter", "make_scatter"]

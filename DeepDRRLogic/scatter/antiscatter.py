@@ -21,7 +21,9 @@ class AntiScatterGrid:
     `ratio` is the strips' height over the gap between them, `lines_per_cm` their frequency, `strip_um` their
     thickness; `interspace` names the material in the gaps (None for nothing, as good as fibre), `lines` says whether
     the strips run along the detector's columns ("v") or rows ("u"). Covers are left out. Transmission: straight rays
-    through strips and gaps, averaged over one period as for a moving grid; the approach of Day & Dance, Phys. Med.
+    through strips and gaps, averaged over one period as for a moving grid. Scatter comes in units of the primary that
+    passes, whose photons N0 counts: a tube that makes up for the grid gives 1 / `primary_transmission` as many. The
+    approach of Day & Dance, Phys. Med.
     Biol. 28, 1429 (1983), with the mean taken in closed form. Raises ValueError for grids that cannot be.
     """
 

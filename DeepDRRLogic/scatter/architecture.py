@@ -12,8 +12,8 @@ from torch.nn import functional
 from .features import CHANNELS
 
 WIDTHS = (32, 48, 64)
-OUTPUTS = 2
-"""Rayleigh, and everything else."""
+OUTPUTS = 3
+"""Single Rayleigh, single Compton and multiple scatter."""
 LARGEST = 1.5
 """Corrections are factors between e^-1.5 and e^1.5: a network cannot do worse than its base by more."""
 
@@ -36,7 +36,7 @@ class Block(nn.Module):
 
 
 class CorrectionNet(nn.Module):
-    """Pictures (N, CHANNELS, S, S), S a multiple of 4, to the logarithms of two factors (N, OUTPUTS, S, S).
+    """Pictures (N, CHANNELS, S, S), S a multiple of 4, to the logarithms of three factors (N, OUTPUTS, S, S).
 
     At half and quarter resolution, with the mean over the picture fed back at the lowest; smooth by construction, as
     the factors are interpolated from half resolution.
@@ -58,7 +58,7 @@ class CorrectionNet(nn.Module):
         nn.init.zeros_(cast(Tensor, self.leave.bias))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """The logarithms of the factors on Rayleigh scatter and on all other."""
+        """The logarithms of the factors on the kinds of scatter."""
         x = self.to_half(functional.silu(self.enter(pictures.clamp(-LARGEST_INPUT, LARGEST_INPUT))))
         for block in self.fine:
             x = block(x)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..materials import material
 from .layers import MARGIN
-from .superposition import coefficients, groups
+from .superposition import coefficients, groups, softness
 
 if TYPE_CHECKING:
     from ..spectrum import Spectrum
@@ -35,7 +34,7 @@ def features(layers: Layers, spectrum: Spectrum, first: Superposed) -> Float32Ar
     in units of 300 mm, on average and from the last matter on the way; all else in the names. Nothing but the
     pictures changes where the view is mirrored.
     """
-    energies, share = groups(spectrum)
+    energies, _ = groups(spectrum)
     total = coefficients(layers.materials, energies.tobytes(), "CS_Total")
     around = layers.around_g_cm2
     middle = len(energies) // 2
@@ -52,12 +51,11 @@ def features(layers: Layers, spectrum: Spectrum, first: Superposed) -> Float32Ar
     rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(camera.intrinsics).T
     tilt = 10.0 * (1.0 - 1.0 / np.linalg.norm(rays, axis=-1))
     logs = [np.log(_padded(energy) / spectrum.mean_energy_kev + LEAST) / 4.0 for energy in first.energy_kev]
-    mu_mean = float(material("water").mass_attenuation_cm2_g(spectrum.mean_energy_kev))
     numbers = (
         np.sqrt(np.prod(camera.pixel_pitch_mm)) / 10.0,
         camera.source_to_detector_mm / 1000.0,
         spectrum.mean_energy_kev / 60.0,
-        10.0 * mu_mean * float(share[0]),
+        softness(spectrum),
     )
     pictures = (
         _padded(layers.beam), _padded(first.transmission), *logs, depth / DEPTH_UNIT, hard / 4.0, soft / 8.0,

@@ -9,8 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ..cross_sections import _ELECTRON_MASS_KEV as ELECTRON_MASS_KEV
-from ..cross_sections import _KEV_ANGSTROM as KEV_ANGSTROM
+from ..cross_sections import ELECTRON_MASS_KEV, KEV_ANGSTROM
 from ..materials import Material
 
 FloatArray = npt.NDArray[np.float64]

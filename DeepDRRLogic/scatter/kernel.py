@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from ..collimator import WHOLE_DETECTOR, check_field
 from ..cross_sections import MAX_ENERGY_KEV, MIN_ENERGY_KEV
 from ..projector.devices import warn_once
 from ..threads import thread_count
 from .layers import cut
-from .setup import WHOLE_DETECTOR, Field, check_field, joined
+from .matter import joined
 from .superposition import Superposed, group_weights, superpose
 from .tallies import upsampled_exposure
 
 if TYPE_CHECKING:
+    from ..collimator import Field
     from ..detector import Detector
     from ..exposure import Exposure
     from ..geometry import Camera
@@ -61,6 +64,12 @@ class KernelScatter:
 
     def _load(self) -> None:
         """Kernels need nothing more; networks take their weights here."""
+
+    def in_field(self, field: Field) -> Self:
+        """The same model in a narrower beam."""
+        its = copy.copy(self)
+        its.field = check_field(field)
+        return its
 
     def estimate(
         self,
@@ -128,17 +137,12 @@ def detected(scatter: Superposed, spectrum: Spectrum, detector: Detector) -> npt
 def responses(energies_kev: npt.NDArray[np.float64], spectrum: Spectrum, detector: Detector) -> npt.NDArray[np.float64]:
     """What a detector makes of one photon of a kind and group, (kind, 3 · channels + 1, group).
 
-    Within a group the photons have the energies of the spectrum, lowered by what scattering took on average, which
-    `energies_kev` (kind, group) tells.
+    Within a group the photons have the energies of the spectrum, lowered by what scattering took, which `energies_kev`
+    (kind, group, shift) tells.
     """
     weights = group_weights(spectrum)
     weights /= weights.sum(axis=1, keepdims=True)
-    mean = weights @ spectrum.energies_kev
-    every = np.empty((len(energies_kev), 3 * len(detector.channels) + 1, len(mean)))
-    for kind, energies in enumerate(energies_kev):
-        for group, kept in enumerate(energies / mean):
-            at = np.clip(spectrum.energies_kev * kept, MIN_ENERGY_KEV, MAX_ENERGY_KEV)
-            seen, gain = detector.detected_fraction(at), detector.signal_per_photon(at)
-            quantities = np.concatenate([seen, seen * gain, seen * gain**2, (seen * at).sum(axis=0, keepdims=True)])
-            every[kind, :, group] = quantities @ weights[group]
-    return every
+    kept = energies_kev / (weights @ spectrum.energies_kev)[:, None]
+    at = np.clip(kept[..., None] * spectrum.energies_kev, MIN_ENERGY_KEV, MAX_ENERGY_KEV)
+    worth = detector.responses(at.ravel()).reshape(-1, *at.shape)
+    return np.asarray(np.einsum("qkgse,ge->kqg", worth, weights) / at.shape[2])

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..affine import apply
+from ..collimator import WHOLE_DETECTOR
 from ..threads import in_slabs
-from .setup import WHOLE_DETECTOR, Field, body_box
+from .matter import body_box
 
 if TYPE_CHECKING:
+    from ..collimator import Field
     from ..geometry import Camera
     from ..materials import Material
     from ..volume import MaterialVolume

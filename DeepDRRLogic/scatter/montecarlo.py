@@ -26,25 +26,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import check_positive, check_range
+from ..collimator import WHOLE_DETECTOR, check_field
 from ..threads import thread_count
 from .antiscatter import AntiScatterGrid
 from .interactions import Interactions
+from .matter import coarsened, joined
 from .run import Batch, Run
 from .running import carry_out, check_device
-from .setup import (
-    WHOLE_DETECTOR,
-    Field,
-    body_of,
-    check_field,
-    coarsened,
-    field_solid_angle,
-    joined,
-    panel_of,
-    physics_of,
-)
+from .setup import body_of, field_solid_angle, panel_of, physics_of
 from .tallies import COMPONENTS, Tallies
 
 if TYPE_CHECKING:
+    from ..collimator import Field
     from ..detector import Detector
     from ..exposure import Exposure
     from ..geometry import Camera
@@ -186,6 +179,7 @@ class MonteCarloScatter:
         photons: float = PHOTONS,
         seed: int = 0,
         grid: AntiScatterGrid | None = None,
+        field: Field = WHOLE_DETECTOR,
         tally: tuple[int, int] | int = TALLY_PIXELS,
         forced: int = FORCED,
         voxel_mm: float = VOXEL_MM,
@@ -198,8 +192,15 @@ class MonteCarloScatter:
         self.device = check_device(device)
         self.volume = joined(volumes, voxel_mm)
         self.photons, self.seed, self.grid, self.tally, self.forced = photons, seed, grid, tally, forced
+        self.field = check_field(field)
         self.voxel_mm, self.threads, self.progress, self.cancelled = voxel_mm, threads, progress, cancelled
         self.tallies: Tallies | None = None
+
+    def in_field(self, field: Field) -> MonteCarloScatter:
+        """The same in a narrower beam."""
+        its = copy.copy(self)
+        its.field = check_field(field)
+        return its
 
     def watched(
         self, progress: Callable[[int, int], None], cancelled: Callable[[], bool] = lambda: False
@@ -221,8 +222,8 @@ class MonteCarloScatter:
         del area_densities, materials  # the volume itself is asked
         self.tallies = simulate(
             self.volume, camera, spectrum, detector, photons=self.photons, seed=self.seed, tally=self.tally,
-            forced=self.forced, grid=self.grid, voxel_mm=None, device=self.device, threads=self.threads,
-            progress=self.progress, cancelled=self.cancelled,
+            forced=self.forced, grid=self.grid, field=self.field, voxel_mm=None, device=self.device,
+            threads=self.threads, progress=self.progress, cancelled=self.cancelled,
         )  # fmt: skip
         _logger.info("Scatter: median uncertainty %.1f %%.", 100.0 * self.tallies.median_uncertainty())
         return self.tallies.upsampled(camera)
@@ -237,5 +238,6 @@ class MonteCarloScatter:
             "forced": self.forced,
             "voxel_mm": self.voxel_mm,
             "device": self.device,
+            "field": list(self.field),
             "grid": None if self.grid is None else dataclasses.asdict(self.grid),
         }

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .features import features
 from .kernel import KernelScatter
+from .known import warn_beyond
 from .layers import MARGIN, SIDE
 from .superposition import Superposed, superpose
 
@@ -33,7 +34,7 @@ _MIRRORS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
 
 
 class NetworkScatter(KernelScatter):
-    """The kernels' scatter times two smooth factors that a network finds, one for Rayleigh and one for all other.
+    """The kernels' scatter times smooth factors that a network finds, one each for Rayleigh, Compton and multiple.
 
     The factors are the mean over the four mirror images of the view, so a mirrored view has exactly the mirrored
     scatter. They lie between e^-1.5 and e^1.5, so where nothing scatters there is no scatter. Needs torch and
@@ -48,11 +49,12 @@ class NetworkScatter(KernelScatter):
         self.network = stored_network()
 
     def superposed(self, layers: Layers, spectrum: Spectrum) -> Superposed:
-        """The scatter of layers by kind and energy group, corrected."""
+        """The scatter of layers by kind and energy group, corrected; warns of views that the network does not know."""
+        warn_beyond(layers.camera, spectrum)
         first = superpose(layers, spectrum)
-        rayleigh, other = self._factors(features(layers, spectrum, first))
+        factors = self._factors(features(layers, spectrum, first))
         base = first if self.grid is None else superpose(layers, spectrum, grid=self.grid)
-        return replace(base, photons=base.photons * np.stack([rayleigh, other, other])[:, None])
+        return replace(base, photons=base.photons * factors[:, None])
 
     def to_dict(self) -> dict[str, Any]:
         """What the image's metadata say of the model; "weights" is their checksum."""
@@ -82,14 +84,14 @@ def stored_network() -> CorrectionNet:
     return with_weights(CorrectionNet(), WEIGHTS)
 
 
-def need_torch() -> None:
-    """ValueError with the remedy where torch or safetensors is missing."""
+def need_torch(model: str = "network") -> None:
+    """ValueError with the remedy where torch or safetensors is missing, for the scatter model of that name."""
     try:
         import safetensors.torch  # noqa: F401
         import torch  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            "scatter='network' needs torch and safetensors: pip install 'DeepDRRLogic[networks]'; or use 'kernel'."
+            f"scatter='{model}' needs torch and safetensors: pip install 'DeepDRRLogic[networks]'; or use 'kernel'."
         ) from error
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ..projector.devices import warn_once
 from .kernel import responses
+from .known import warn_beyond
 from .layers import FINER, LAYERS, MARGIN, SIDE, STEPS, Sight, sight
-from .setup import body_box
+from .matter import body_box
 from .tallies import cubic_weights
 from .torch_superposition import Tables, Views, features, superpose, uploaded
 
@@ -74,10 +75,10 @@ class DeviceScatter:
         scatter = superpose(around, views, tables, self._grid)
         photons = scatter.photons
         if self._net is not None:
+            warn_beyond(sights[0].camera, spectrum)
             # The network knows of no grid.
             first = scatter if self._grid is None else superpose(around, views, tables)
-            rayleigh, other = self._factors(features(around, views, tables, first)).unbind(1)
-            photons = photons * torch.stack([rayleigh, other, other], dim=1)[:, :, None]
+            photons = photons * self._factors(features(around, views, tables, first))[:, :, None]
         every = _responses(spectrum, self._volume.materials, detector, self.device)
         return torch.einsum("kqg,vkgrc->vqrc", every[: self._kinds], photons[:, : self._kinds])
 
@@ -115,7 +116,7 @@ class DeviceScatter:
         return torch.stack(layers, dim=2)
 
     def _factors(self, pictures: Tensor) -> Tensor:
-        """The network's factors (view, 2, rows, columns): the mean over the four mirror images, as network.py's."""
+        """The network's factors (view, kind, rows, columns): the mean over the four mirror images, as network.py's."""
         side = SIDE + 2 * MARGIN
         rows, columns = pictures.shape[2:]
         v, u = (side - rows) // 2, (side - columns) // 2

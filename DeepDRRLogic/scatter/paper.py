@@ -85,7 +85,7 @@ class PaperNetworkScatter(KernelScatter):
 @cache
 def stored_paper_network() -> ConvNet:
     """The paper's network that comes with the package, its weights checked; ValueError if they are damaged."""
-    need_torch()
+    need_torch(PaperNetworkScatter.name)
     from .convnet import ConvNet
 
     return with_weights(ConvNet(), WEIGHTS)

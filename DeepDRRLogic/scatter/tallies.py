@@ -98,7 +98,7 @@ class Tallies:
 
     def exposure(self, component: str = "scatter") -> Exposure:
         """A component as an `Exposure` of the tally's own pixels."""
-        return _exposure(self.mean(component))
+        return Exposure.of_planes(self.mean(component).astype(np.float32))
 
     def upsampled(self, camera: Camera, component: str = "scatter") -> Exposure:
         """A component at a camera's pixels, by cubic interpolation between the tally's; never negative.
@@ -141,13 +141,7 @@ def upsampled_exposure(quantities: npt.NDArray[Any], camera: Camera) -> Exposure
     rows = cubic_weights(quantities.shape[1], camera.height).astype(np.float32)
     columns = cubic_weights(quantities.shape[2], camera.width).astype(np.float32)
     fine = rows @ quantities.astype(np.float32) @ columns.T
-    return _exposure(np.maximum(fine, 0.0, out=fine))
-
-
-def _exposure(quantities: npt.NDArray[Any]) -> Exposure:
-    values = quantities.astype(np.float32, copy=False)
-    photons, signal, square = values[:-1].reshape(3, -1, *values.shape[1:])
-    return Exposure(signal, photons, square, values[-1])
+    return Exposure.of_planes(np.maximum(fine, 0.0, out=fine))
 
 
 def cubic_weights(coarse: int, fine: int) -> FloatArray:

@@ -16,10 +16,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..materials import material
 from .features import DEPTH_UNIT, LEAST, NOTHING
 from .layers import MARGIN
-from .superposition import NAMES, SUB, Fitted, angular, coefficients, groups, perspective, stored_fit
+from .superposition import (
+    NAMES,
+    SUB,
+    Fitted,
+    angular,
+    coefficients,
+    energies_by_kind,
+    groups,
+    neighbourhood,
+    perspective,
+    softness,
+    stored_fit,
+)
 
 if TYPE_CHECKING:
     from ..materials import Material
@@ -39,7 +50,7 @@ class Tables:
     """A spectrum in a few groups of energies and what materials do to them, on a device.
 
     Shapes: `share` (group,); the cross sections (group, material); the distributions (group, 1 - cos θ);
-    `energies` (kind, group) in keV, which the host has as well.
+    `energies` (kind, group) in keV, the means of what the host has, (kind, group, shift).
     """
 
     share: Tensor
@@ -63,11 +74,10 @@ class Tables:
         )
         r_shape, c_shape, kept = angular(energies.tobytes())
         fitted = stored_fit()
-        by_kind = np.stack([energies, energies * kept, energies * fitted.multiple_energy])
+        by_kind = energies_by_kind(energies, kept, fitted)
         return Tables(
             uploaded(share, device), total, rayleigh, compton, uploaded(r_shape, device), uploaded(c_shape, device),
-            uploaded(by_kind, device), by_kind, spectrum.mean_energy_kev,
-            10.0 * float(material("water").mass_attenuation_cm2_g(spectrum.mean_energy_kev)) * float(share[0]), fitted,
+            uploaded(by_kind.mean(axis=-1), device), by_kind, spectrum.mean_energy_kev, softness(spectrum), fitted,
         )  # fmt: skip
 
 
@@ -76,7 +86,8 @@ class Views:
     """What the layers of a batch have to do with its cameras, on a device.
 
     gaps_mm (view, layer), pitch_mm (view, 2) along u and v, beam and tilt (view, rows, columns), rows and columns
-    (view, 1, layer, n, n) as superposition.perspective, rays (view, rows + 2 MARGIN, columns + 2 MARGIN): the length of
+    (view, 1, layer, n, n) as superposition.perspective, near_rows and near_columns (view, 1, n, n + 2 MARGIN or turned)
+    as superposition.neighbourhood, rays (view, rows + 2 MARGIN, columns + 2 MARGIN): the length of
     a ray per unit of depth.
     """
 
@@ -86,6 +97,8 @@ class Views:
     tilt: Tensor
     rows: Tensor
     columns: Tensor
+    near_rows: Tensor
+    near_columns: Tensor
     rays: Tensor
     source_to_detector_mm: Tensor
 
@@ -94,6 +107,9 @@ class Views:
         """The views of one batch; their coarse pixels are of one number."""
         moves = [perspective(sight.camera, sight.gaps_mm) for sight in sights]
         tilt, rows, columns = (np.stack(parts) for parts in zip(*moves, strict=True))
+        around_mm = stored_fit().around_mm
+        near = [neighbourhood(sight.camera, sight.gaps_mm, around_mm) for sight in sights]
+        near_rows, near_columns = (np.stack(parts) for parts in zip(*near, strict=True))
         return Views(
             *(
                 uploaded(values, device)
@@ -104,6 +120,8 @@ class Views:
                     tilt,
                     rows[:, None],
                     columns[:, None],
+                    near_rows[:, None],
+                    near_columns[:, None],
                     [10.0 * sight.lengths_cm for sight in sights],
                     [sight.camera.source_to_detector_mm for sight in sights],
                 )
@@ -133,8 +151,8 @@ def superpose(around: Tensor, views: Views, tables: Tables, grid: AntiScatterGri
     arriving = arriving * (share * views.beam[:, None])[:, :, None]
     left = whole[:, :, None] - before - 0.5 * depth
     r_source, c_source = arriving * rayleigh, arriving * compton
-    often = fitted.multiple * whole.clamp_min(1e-6)[:, :, None] ** fitted.power
-    m_source = (r_source + c_source) * torch.exp(-fitted.multiple_exit * left) * often
+    m_source = (r_source + c_source) * torch.exp(-fitted.multiple_exit * left)
+    m_source = m_source * _often(around, views, tables)[:, :, None]
     slant = (c_source * left).sum(dim=(3, 4)) / c_source.sum(dim=(3, 4)).clamp_min(1e-30)
     tilt = views.tilt[:, None, None]
     r_source = fitted.rayleigh * r_source * torch.exp(-fitted.rayleigh_exit * left) * tilt
@@ -149,6 +167,16 @@ def superpose(around: Tensor, views: Views, tables: Tables, grid: AntiScatterGri
         dim=1,
     )
     return Scatter(photons / tilt, (torch.exp(-whole) * share).sum(dim=1) * views.beam)
+
+
+def _often(around: Tensor, views: Views, tables: Tables) -> Tensor:
+    """As superposition._often, (view, group, rows, columns)."""
+    fitted, column = tables.fitted, around.sum(dim=1)
+    depth = torch.einsum("gm,vmrc->vgrc", tables.total, column)
+    scattering = torch.einsum("gm,vmrc->vgrc", tables.rayleigh + tables.compton, column)
+    albedo = (scattering / depth.clamp_min(1e-6))[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+    thereabouts = (views.near_rows @ depth @ views.near_columns).clamp_min(1e-6)
+    return fitted.multiple * albedo**fitted.albedo * thereabouts**fitted.power
 
 
 def features(around: Tensor, views: Views, tables: Tables, first: Scatter) -> Tensor:
@@ -223,7 +251,7 @@ def _kernels(
 
 def _passed(grid: AntiScatterGrid, tables: Tables, across: Tensor, along: Tensor) -> Tensor:
     """What a grid lets through, (group, *shape), in units of the primary: AntiScatterGrid.transmission."""
-    energies = tables.energies_kev[0]
+    energies = tables.energies_kev[0, :, 0]
     attenuation = uploaded(grid.attenuation_per_cm(energies), across.device)
     lead, gap = attenuation.reshape(2, -1, *(1,) * across.ndim)
     straight = uploaded(grid.primary_transmission(energies), across.device).reshape(-1, *(1,) * across.ndim)

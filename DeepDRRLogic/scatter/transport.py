@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..compiled import compiled
+from ..cross_sections import ELECTRON_MASS_KEV, KEV_ANGSTROM
 
-ELECTRON_MASS_KEV = 510.99895069  # CODATA 2022
-KEV_ANGSTROM = 12.398419843  # h c
 RAYLEIGH, COMPTON = 0, 1
 PRIMARY, SINGLE_COMPTON, SINGLE_RAYLEIGH, MULTIPLE = range(4)
 EMITTED, PHOTOELECTRIC, RECOIL, ESCAPED, BALANCE, DEPOSITED = range(6)

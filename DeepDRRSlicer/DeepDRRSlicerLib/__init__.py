@@ -1,4 +1,4 @@
-"""The bridge between 3D Slicer's scene and DeepDRRLogic, the simulator. Nothing here needs Qt.
+"""The bridge between 3D Slicer's scene and DeepDRRLogic, the simulator. Files that need Qt say so in their first line.
 
     from DeepDRRSlicerLib.scene_logic import SceneLogic
 

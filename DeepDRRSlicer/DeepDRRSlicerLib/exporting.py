@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from DeepDRRLogic.image_io import sidecar_path
 
-from .carm_nodes import CArmNodes
 from .technique import display_settings
-from .xray_nodes import CARM_ROLE, technique_of_image
+from .xray_nodes import technique_of_image
 
 if TYPE_CHECKING:
     from DeepDRRLogic.image import XRayImage
@@ -23,8 +22,7 @@ def export(image: XRayImage, node: Any, path: Path) -> list[Path]:
     files written. Raises ValueError for any other suffix, and for a place that cannot be written to.
     """
     technique = technique_of_image(node)
-    root = node.GetNodeReference(CARM_ROLE)
-    settings = display_settings(technique, CArmNodes(root).arm() if CArmNodes.is_root(root) else None)
+    settings = display_settings(technique)
     display = node.GetDisplayNode()
     if display is not None and display.GetWindow() > 0:
         settings = replace(settings, window=(display.GetLevel(), display.GetWindow()))

@@ -29,6 +29,7 @@ class Exposure:
     camera: Camera
     local_camera: Camera
     technique: Technique
+    arm: CArm | None
     metadata: dict[str, Any]
 
 
@@ -39,7 +40,7 @@ def prepare(patient: Patient, camera: Camera, technique: Technique, arm: CArm | 
         metadata["segmentation"] = patient.segmentation_node.GetName()
     if arm is not None:
         metadata["carm"] = asdict(arm)
-    return Exposure(patient, camera, patient.local_camera(camera), technique, metadata)
+    return Exposure(patient, camera, patient.local_camera(camera), technique, arm, metadata)
 
 
 def expose(
@@ -68,9 +69,8 @@ def expose(
     model = patient.scatter(technique.scatter, quality)
     if watch is not None and isinstance(model, WatchableScatter):
         model = model.watched(watch.progress, watch.cancelled)
-    simulator = tuned(made, technique, photons, model)
-    metadata = exposure.metadata
-    if quality == "preview":  # nobody asks a picture on the move how it was made, and writing that down takes longest
-        simulator.metadata = metadata = {}
-    image = simulator(local, technique.seed, metadata)
+    moving = quality == "preview"  # nobody asks such a picture how it was made, and writing that down takes longest
+    made_how = {} if moving else {"technique": asdict(technique)}
+    simulator = tuned(made, technique, photons, model, exposure.arm, made_how)
+    image = simulator(local, technique.seed, {} if moving else exposure.metadata)
     return image if local is camera else replace(image, camera=camera)

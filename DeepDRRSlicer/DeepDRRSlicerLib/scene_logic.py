@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.segmentation import method_for, segment, segmentation_methods
-from DeepDRRLogic.segmentation import networks_installed as networks_installed  # for those who ask here
 from DeepDRRLogic.volume import MaterialLabels
 
 from . import carm_display, ct_nodes, exporting, exposing, material_nodes, points, sweeps, waiting, xray_nodes
@@ -32,6 +31,9 @@ from .technique import Technique
 
 if TYPE_CHECKING:
     from DeepDRRLogic.image import XRayImage
+
+NEW_CARM = "mobile_flat_panel"
+"""The machine that a C-arm is which is added without a word on it."""
 
 THRESHOLDS = "thresholds"
 """In place of a segmentation: the CT is split by thresholds, whatever segmentations there are."""
@@ -105,21 +107,30 @@ class SceneLogic:
     def carm(
         self,
         name: str = "C-arm",
-        preset: str = "mobile_flat_panel",
+        preset: str | None = None,
         volumeNode: Any | None = None,
         **fields: Any,
     ) -> CArmNodes:
-        """The C-arm of that name, or a new one around the middle of a CT; fields as in DeepDRRLogic.CArm are set."""
+        """The C-arm of that name, or a new one around the middle of a CT; fields as in DeepDRRLogic.CArm are set.
+
+        One that is there becomes the machine `preset`, if that is given, and stays where it is aimed. A new one is by
+        default a "mobile_flat_panel".
+        """
         found = next((arm for arm in self.carms() if arm.name == name), None)
         if found is None:
             if volumeNode is not None and "isocenter_ras_mm" not in fields:
                 fields["isocenter_ras_mm"] = ct_nodes.center_ras(volumeNode)
-            arm = CArm.preset(preset, on_limit="warn").at(**fields)
-            found = CArmNodes.create(self.scene, name, arm, preset)
-            carm_display.update_model(found)
-        elif fields:
-            found.set(**fields)
-            carm_display.update_model(found)
+            machine = preset or NEW_CARM
+            arm = CArm.preset(machine, on_limit="warn").at(**fields)
+            found = CArmNodes.create(self.scene, name, arm, machine)
+        elif preset in (None, found.preset) and not fields:
+            return found
+        else:
+            if preset not in (None, found.preset):
+                found.set_preset(preset)
+            if fields:
+                found.set(**fields)
+        carm_display.update_model(found)
         return found
 
     def carms(self) -> list[CArmNodes]:

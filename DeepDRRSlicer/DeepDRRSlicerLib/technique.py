@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -65,11 +65,6 @@ class Technique:
         except (json.JSONDecodeError, AttributeError, TypeError) as error:
             raise ValueError(f"These are no exposure settings: {text!r}.") from error
 
-    @property
-    def exposure_key(self) -> tuple[Any, ...]:
-        """What another image has to be made for; the rest is presentation."""
-        return tuple(value for name, value in asdict(self).items() if name not in ("window", "polarity"))
-
 
 def spectrum(technique: Technique) -> Spectrum:
     """The tube's spectrum: stored in the package where voltage and filtration are usual, else computed."""
@@ -87,17 +82,24 @@ def photons_per_pixel(technique: Technique, camera: Camera) -> float:
 
 
 def tuned(
-    simulator: XRaySimulator, technique: Technique, photons: float, scatter: ScatterModel | None
+    simulator: XRaySimulator,
+    technique: Technique,
+    photons: float,
+    scatter: ScatterModel | None,
+    arm: CArm | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> XRaySimulator:
     """The same simulator, its volumes already with the projector, for other exposure settings."""
-    its = copy.copy(simulator)
-    its.spectrum = spectrum(technique)
-    its.detector = detector(technique.detector)
-    its.noise = NoiseModel.of(its.detector) if technique.noise else None
-    its.photons_per_pixel = photons
-    its.scatter = scatter
-    its.metadata = {"technique": asdict(technique)}
-    return its
+    its = detector(technique.detector)
+    return simulator.with_exposure(
+        spectrum=spectrum(technique),
+        detector=its,
+        noise=NoiseModel.of(its) if technique.noise else None,
+        photons_per_pixel=photons,
+        scatter=scatter,
+        collimator=collimator(technique, arm),
+        metadata=metadata,
+    )
 
 
 def display_settings(technique: Technique, arm: CArm | None = None) -> DisplaySettings:
@@ -111,9 +113,13 @@ def display_settings(technique: Technique, arm: CArm | None = None) -> DisplaySe
 
 
 def collimator(technique: Technique, arm: CArm | None = None) -> Collimator | None:
-    """The opening that is left for the beam, None for the whole detector."""
+    """The opening that is left for the beam, None for the whole detector.
+
+    With an arm it is in mm: pictures on the move have fewer pixels.
+    """
     if technique.collimator:
-        return parse_collimator(technique.collimator)
+        opening = parse_collimator(technique.collimator)
+        return opening if arm is None else opening.in_mm(arm.camera())
     return None if arm is None else arm.field_collimator()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,11 +78,14 @@ def picture_of(image: XRayImage, technique: Technique, arm: CArm | None = None) 
 
 
 def show_picture(node: Any, picture: Picture, technique: Technique, *, moving: bool = False) -> None:
-    """Write a picture into its node.
+    """Write a picture into its node, with the technique that made it; the round field of the detector is part of that.
 
     A window that the user has changed by hand stays as it is until `reset_window`. While the C-arm is `moving` an
     automatic window stays too: it would flicker.
     """
+    opening = picture.settings.collimator
+    if opening is not None and not technique.collimator:
+        technique = replace(technique, collimator=opening.words)  # the C-arm may have another detector later
     with NodeModify(node):
         write_image(node, picture.values, picture.camera)
         node.SetAttribute(TECHNIQUE, technique.to_json())

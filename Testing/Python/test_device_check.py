@@ -111,7 +111,7 @@ def test_fast_scatter_is_compared_and_timed(image_check, gpu, monkeypatch, capsy
 def test_segmentation_is_timed_and_its_precision_compared(image_check, monkeypatch, capsys):
     import torch
 
-    from DeepDRRLogic.segmentation import inference
+    from DeepDRRLogic.segmentation import running
 
     if not torch.cuda.is_available():
         assert image_check.check_segmentation(None) is None
@@ -122,7 +122,7 @@ def test_segmentation_is_timed_and_its_precision_compared(image_check, monkeypat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
-    monkeypatch.setattr(inference, "device_of", lambda name: torch.device("cpu"))
+    monkeypatch.setattr(running, "device_of", lambda name: torch.device("cpu"))
     monkeypatch.setattr(image_check, "SEGMENTED_SECONDS", 1e9)
     monkeypatch.setattr(image_check, "MOST_OTHER_LABELS", 0.01)
     assert image_check.check_segmentation(None)

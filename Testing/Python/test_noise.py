@@ -53,6 +53,14 @@ def test_few_photons_are_counted_in_whole_ones() -> None:
     assert (np.rint(counts) == 0).mean() == pytest.approx(math.exp(-expected), rel=0.05)
 
 
+def test_where_no_photon_is_counted_there_is_no_signal_at_all() -> None:
+    exposure = a_flat_exposure(Detector.ideal(readout=SILENT), water_g_cm2=20.0)
+    signal = NoiseModel(SILENT).apply(exposure, 100.0, 4)
+    energy = float(exposure.mean_energy_kev[0, 0])
+    assert (signal == 0.0).mean() == pytest.approx(math.exp(-100.0 * float(exposure.photons[0, 0, 0])), rel=0.05)
+    assert signal[signal != 0.0].min() == pytest.approx(energy, rel=1e-5)
+
+
 def test_compound_noise_has_the_variance_of_an_energy_integrator() -> None:
     exposure = a_flat_exposure(Detector.ideal(readout=SILENT), kvp=120)
     n0 = 2000.0

@@ -16,7 +16,7 @@ from DeepDRRLogic.projector.reference import project_exactly
 from DeepDRRLogic.scatter import make_scatter
 from DeepDRRLogic.scatter.antiscatter import AntiScatterGrid
 from DeepDRRLogic.scatter.montecarlo import CancelledError, MonteCarloScatter, simulate
-from DeepDRRLogic.scatter.tallies import Tallies
+from DeepDRRLogic.scatter.tallies import Tallies, cubic_weights
 from DeepDRRLogic.scatter.transport import strip_transmission
 from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRLogic.spectrum import Spectrum
@@ -217,9 +217,23 @@ def test_a_grid_of_no_known_material_is_refused():
         AntiScatterGrid(interspace="balsa")
 
 
+def test_what_lies_between_the_strips_takes_its_part_of_the_primary():
+    aluminium, energies = material("aluminium"), [60.0, 100.0]
+    bare, filled = AntiScatterGrid(ratio=8), AntiScatterGrid(ratio=8, interspace="aluminium")
+    mu = aluminium.mass_attenuation_cm2_g(energies) * aluminium.density_g_cm3
+    ratio = filled.primary_transmission(energies) / bare.primary_transmission(energies)
+    np.testing.assert_allclose(ratio, np.exp(-mu * filled.height_cm), rtol=1e-3)
+
+
 def test_less_than_a_photon_is_refused():
     with pytest.raises(ValueError, match=r"photons is 0\.5"):
         simulate(slab(5, 20), camera(), Spectrum.preset("90kV"), IDEAL, photons=0.5)
+
+
+@pytest.mark.parametrize("photons", [7, 103])
+def test_photons_that_do_not_fill_every_batch_alike_are_followed_too(photons):
+    args = (slab(5, 20), camera(), Spectrum.preset("90kV"), IDEAL)
+    assert simulate(*args, photons=photons, tally=4, device="cpu", threads=1).photons == photons
 
 
 def test_cancelling_keeps_the_batches_that_are_done():
@@ -254,8 +268,9 @@ def brute_transmission(grid, lead, gap, tangent, along):
 @pytest.mark.parametrize("tangent", [0.0, 0.03, 0.2, 0.9])
 @pytest.mark.parametrize("along", [0.0, 0.5])
 def test_a_grid_lets_through_what_rays_through_its_strips_find(tangent, along):
+    from DeepDRRLogic.collimator import WHOLE_DETECTOR
     from DeepDRRLogic.scatter.interactions import STEP_KEV, Interactions
-    from DeepDRRLogic.scatter.setup import WHOLE_DETECTOR, panel_of
+    from DeepDRRLogic.scatter.setup import panel_of
 
     grid = AntiScatterGrid(ratio=8, lines_per_cm=30, strip_um=60, interspace="aluminium")
     spectrum = Spectrum.monoenergetic(60.0)
@@ -281,6 +296,20 @@ def test_a_grid_takes_scatter_and_leaves_the_primary():
     assert behind.signal("primary").mean() == pytest.approx(bare.signal("primary").mean(), rel=0.05)
 
 
+def test_strips_along_rows_do_across_rows_what_strips_along_columns_do_across_columns():
+    from DeepDRRLogic.collimator import WHOLE_DETECTOR
+    from DeepDRRLogic.scatter.setup import panel_of
+
+    def passed(lines, u, v):
+        beam, place = Spectrum.monoenergetic(60.0), np.diag([0.1, 0.1, 0.1, 1])
+        panel = panel_of(camera(), place, beam, IDEAL, AntiScatterGrid(lines=lines), WHOLE_DETECTOR, 600)
+        return strip_transmission(panel, 590, 0.5, 0.5, *(np.array([u, v, 1.0]) / math.hypot(u, v, 1.0)))
+
+    assert passed("v", 0.08, 0.0) < 0.5 * passed("v", 0.0, 0.08)
+    assert passed("u", 0.0, 0.08) == pytest.approx(passed("v", 0.08, 0.0))
+    assert passed("u", 0.08, 0.0) == pytest.approx(passed("v", 0.0, 0.08))
+
+
 def test_the_model_fills_the_camera_with_a_smooth_picture_in_the_units_of_the_primary():
     volume, view, spectrum = slab(10, 30), camera(250.0, pixels=50), Spectrum.preset("90kV")
     model = MonteCarloScatter(volume, photons=40_000, tally=10, voxel_mm=10.0)
@@ -290,6 +319,14 @@ def test_the_model_fills_the_camera_with_a_smooth_picture_in_the_units_of_the_pr
     assert np.abs(np.diff(found.signal[0], axis=1)).max() < 0.1 * found.signal.max()
     assert 30 < found.mean_energy_kev.mean() < spectrum.mean_energy_kev + 5
     assert found.signal.max() < unattenuated(spectrum, IDEAL).signal.max()
+
+
+@pytest.mark.parametrize("coarse", [2, 3, 8])
+def test_a_straight_line_over_the_tally_stays_one_up_to_the_edge_of_the_picture(coarse):
+    fine = 5 * coarse
+    line = 3.0 + 2.0 * (np.arange(fine) + 0.5) / fine
+    means = line.reshape(coarse, 5).mean(axis=1)
+    np.testing.assert_allclose(cubic_weights(coarse, fine) @ means, line, rtol=1e-12)
 
 
 def test_channels_of_a_counting_detector_share_the_scattered_photons():
@@ -313,6 +350,19 @@ def test_a_simulator_takes_scatter_by_name_and_adds_it():
     assert followed_on == ["cpu", "auto"]
     with pytest.raises(ValueError, match="montecarlo"):
         XRaySimulator(volume, scatter="magic")
+
+
+def test_volumes_are_joined_around_what_they_hold_and_only_where_there_is_memory_for_it(monkeypatch):
+    small = slab(4, 8, exit_mm=900.0)
+    wide = np.zeros((40, 40, 40), np.float32)
+    wide[18:22, 18:22, 18:22] = 1.0
+    mostly_air = MaterialVolume(wide, np.zeros(wide.shape, np.uint8), (WATER,), small.ras_from_ijk)
+    joined = MonteCarloScatter([small, mostly_air], voxel_mm=5.0).volume
+    assert joined.mass_g == pytest.approx(small.mass_g + mostly_air.mass_g, rel=0.02)
+    assert max(joined.shape) * 5.0 < 350.0, "400 mm with the air"
+    monkeypatch.setattr("DeepDRRLogic.memory.available_memory_bytes", lambda: 1e6)
+    with pytest.raises(ValueError, match=r"The box around all volumes.*bring them nearer"):
+        MonteCarloScatter([small, mostly_air], voxel_mm=5.0)
 
 
 def test_volumes_that_overlap_are_joined_with_their_mass():

@@ -66,6 +66,13 @@ def test_layers_hold_the_mass_on_every_ray():
     assert layers.gaps_mm.min() == pytest.approx(1000 - 950 + 100 / 24, abs=1.0)
 
 
+def test_where_the_collimator_is_closed_there_is_no_primary():
+    half = cut(slab(10, 60), camera(300.0), 1, (0.0, 0.0, 0.5, 1.0))
+    transmission = superpose(half, NINETY).transmission
+    assert transmission[:, :16].min() > 0.0
+    assert transmission[:, 16:].max() == 0.0
+
+
 @pytest.mark.parametrize("depth_cm", [1.0, 8.0, 25.0])
 def test_a_few_energy_groups_carry_the_energy_of_the_whole_spectrum(depth_cm):
     energies, share = groups(NINETY)
@@ -148,6 +155,18 @@ def test_a_mirrored_view_has_the_mirrored_scatter(model, a_patient):
     assert np.abs(one[:, ::-1] - other).max() < 1e-3 * one.max()
 
 
+def test_a_detector_off_the_central_ray_sees_the_same_to_the_side_as_below():
+    volume, view = slab(20, 60), camera(300.0, pixels=32)
+
+    def scatter(axis):
+        intrinsics = view.intrinsics.copy()
+        intrinsics[axis, 2] += 10.0
+        off = Camera(intrinsics, view.camera_from_ras, view.width, view.height, view.source_to_detector_mm)
+        return scatter_of(KernelScatter, volume, off).signal[0]
+
+    np.testing.assert_allclose(scatter(1), scatter(0).T, rtol=1e-3)
+
+
 @FAST
 def test_scatter_is_positive_and_smooth(model, a_patient):
     found = scatter_of(model, a_patient, oblique_view(a_patient)).signal[0]
@@ -209,6 +228,14 @@ def test_a_grid_takes_about_as_much_as_the_monte_carlo_says(model):
     )
     found, less = (scatter_of(model, volume, view, grid=g).signal.mean() for g in (None, grid))
     assert less / found == pytest.approx(behind / bare, rel=0.3)
+
+
+def test_more_scatter_passes_along_the_strips_of_a_grid_than_across_them():
+    volume, view, pencil = slab(20, 60), camera(300.0, pixels=33), (0.45, 0.45, 0.55, 0.55)
+    grids = (AntiScatterGrid(lines="v"), AntiScatterGrid(lines="u"))
+    columns, rows = (scatter_of(KernelScatter, volume, view, field=pencil, grid=grid).signal[0] for grid in grids)
+    assert columns[2, 16] > 1.5 * columns[16, 2]
+    np.testing.assert_allclose(rows, columns.T, rtol=1e-3)
 
 
 @FAST
@@ -335,3 +362,37 @@ def test_the_command_line_adds_scatter(tmp_path, monkeypatch, capsys):
     assert (veiled.signal > bare.signal).all() and veiled.metadata["scatter"]["model"] == "kernel"
     assert render(["--scatter", "fog"], "none.npz")
     assert "kernel, network, network-paper, montecarlo" in " ".join(capsys.readouterr().err.split())
+
+
+def of_the_monte_carlo(model, spectrum, detector, gap_mm, side_cm=60):
+    """Photons of every channel in the middle of a view of 15 cm of water, in units of the Monte Carlo's."""
+    volume, view = slab(15, side_cm, exit_mm=1000.0 - gap_mm), camera(300.0)
+    truth = simulate(volume, view, spectrum, detector, photons=60_000, tally=4, voxel_mm=None, threads=1).exposure()
+    found = scatter_of(model, volume, view, spectrum, detector)
+    inner = slice(found.photons.shape[1] // 4, -found.photons.shape[1] // 4)
+    return found.photons[:, inner, inner].mean(axis=(1, 2)) / truth.photons[:, 1:3, 1:3].mean(axis=(1, 2))
+
+
+@NEEDS_TORCH
+@pytest.mark.parametrize("gap_mm", [50.0, 300.0])
+@pytest.mark.parametrize("beam", ["80kV", "120kV", 40.0, 60.0, 100.0], ids=str)
+def test_behind_water_the_network_finds_the_photons_of_the_monte_carlo(beam, gap_mm):
+    spectrum = Spectrum.preset(beam) if isinstance(beam, str) else Spectrum.monoenergetic(beam)
+    assert of_the_monte_carlo(NetworkScatter, spectrum, IDEAL, gap_mm) == pytest.approx(1.0, abs=0.12)
+
+
+@NEEDS_TORCH
+def test_the_network_finds_them_in_every_channel():
+    detector = Detector.energy_bins((20.0, 45.0, 65.0, math.inf), absorber=None)
+    found = of_the_monte_carlo(NetworkScatter, Spectrum.preset("120kV"), detector, 100.0)
+    assert found == pytest.approx(np.ones(3), abs=0.3)
+
+
+@NEEDS_TORCH
+def test_what_the_network_does_not_know_is_said(caplog):
+    scatter_of(NetworkScatter, slab(4, 20), camera(300.0))
+    assert "trained on" not in caplog.text
+    scatter_of(NetworkScatter, slab(4, 20), camera(900.0))
+    scatter_of(NetworkScatter, slab(4, 20), camera(300.0), Spectrum.monoenergetic(200.0))
+    assert "A detector of 900 mm is beyond" in caplog.text
+    assert "A mean energy of 200 keV is beyond" in caplog.text

@@ -161,13 +161,14 @@ def test_a_material_that_is_nowhere_keeps_its_empty_segment(tmp_path):
 
 
 def slicer_file(path, layers, segments):
-    """A file as Slicer writes it: layers [k, j, i, layer], and segments of (name, value, layer, tags)."""
+    """As Slicer writes it: layers [k, j, i, layer], and segments of (name, value, layer, tags), None if left out."""
     image = sitk.GetImageFromArray(layers, isVector=layers.ndim == 4)
     image.SetMetaData("Segmentation_ReferenceImageExtentOffset", "2 3 -1")
     for n, (name, value, layer, tags) in enumerate(segments):
         fields = {"ID": f"Segment_{n}", "Name": name, "LabelValue": value, "Layer": layer, "Tags": tags}
         for key, text in fields.items():
-            image.SetMetaData(f"Segment{n}_{key}", str(text))
+            if text is not None:
+                image.SetMetaData(f"Segment{n}_{key}", str(text))
     sitk.WriteImage(image, str(path), useCompression=True)
     return path
 
@@ -189,6 +190,15 @@ def test_the_later_of_overlapping_segments_wins(tmp_path):
     layers[..., :3, 0] = 1
     layers[..., 2:, 1] = 1
     segments = [("Muscle", 1, 0, ""), ("Titanium", 1, 1, "")]
+    labels = read_segmentation(slicer_file(tmp_path / "x.seg.nrrd", layers, segments))
+    assert by_name(labels)[1, 1].tolist() == ["muscle", "muscle", "titanium", "titanium"]
+
+
+def test_a_file_of_slicer_4_has_a_layer_for_each_segment(tmp_path):
+    layers = np.zeros((2, 2, 4, 2), np.uint8)
+    layers[..., :2, 0] = 1
+    layers[..., 2:, 1] = 1
+    segments = [("Muscle", None, None, ""), ("Titanium", None, None, "")]
     labels = read_segmentation(slicer_file(tmp_path / "x.seg.nrrd", layers, segments))
     assert by_name(labels)[1, 1].tolist() == ["muscle", "muscle", "titanium", "titanium"]
 

@@ -287,3 +287,18 @@ def test_a_c_arm_where_its_camera_belongs_is_refused_with_the_camera():
     for asked in (simulator, simulator.project):
         with pytest.raises(TypeError, match=r"CArm\(\)\.camera\(\)"):
             asked(CArm())
+
+
+def test_another_exposure_of_the_same_volumes_is_that_of_a_new_simulator_and_is_checked_like_one():
+    first = XRaySimulator(a_block_of_water(), metadata={"patient": "water"})
+    settings = {"spectrum": Spectrum.preset("120kV"), "detector": Detector.csi_flat_panel(), "photons_per_pixel": 1e4}
+    camera = view(size=(20, 10), pitch=4.0)
+    other = first.with_exposure(**settings)
+    anew = XRaySimulator(a_block_of_water(), **settings, metadata={"patient": "water"})
+    assert other(camera, seed=2) == anew(camera, seed=2)
+    assert other.noise == NoiseModel.of(settings["detector"]), "what the detector declares"
+    assert first.spectrum == Spectrum.preset("90kV") and first.photons_per_pixel == 5e5
+    assert first.with_exposure(noise=None).with_exposure(detector=Detector.csi_flat_panel()).noise is None
+    for wrong in (0.0, 1e-40, 1e13, np.nan, np.ones((10, 20))):
+        with pytest.raises(ValueError, match=r"(?s)photons_per_pixel = .*such as 5e5"):
+            first.with_exposure(photons_per_pixel=wrong)

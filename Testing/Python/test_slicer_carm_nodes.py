@@ -15,6 +15,7 @@ from DeepDRRSlicerLib.carm_nodes import JOINTS, CArmNodes
 from DeepDRRSlicerLib.carm_observer import CArmObserver
 from DeepDRRSlicerLib.kinematics import joint_matrix
 from DeepDRRSlicerLib.mrml import parent_from_node
+from DeepDRRSlicerLib.scene_logic import SceneLogic
 from DeepDRRSlicerLib.undoing import Edits
 
 POSES = [(a, b, r) for a in (-150, -90, -37, 0, 20, 90, 180) for b in (-130, -40, 0, 33, 90, 200) for r in (-75, 0, 10)]
@@ -149,6 +150,18 @@ def test_another_machine_keeps_isocentre_and_angles(carm):
     assert arm.isocenter_ras_mm == pytest.approx((10.0, -20.0, 300.0))
     carm.set_preset("mobile_flat_panel")
     assert carm.arm().field_shape == "rectangular"
+
+
+def test_a_c_arm_asked_for_again_is_the_same_one_and_becomes_the_machine_that_is_asked_for():
+    logic = SceneLogic(make_scene())
+    arm = logic.carm(isocenter_ras_mm=(1.0, 2.0, 3.0), primary_angle_deg=20.0)
+    assert arm.preset == "mobile_flat_panel"
+    again = logic.carm("C-arm", "deepdrr_paper", secondary_angle_deg=5.0)
+    assert again.root is arm.root and len(logic.carms()) == 1
+    assert (again.preset, again.arm().width) == ("deepdrr_paper", 620)
+    assert again.arm().isocenter_ras_mm == pytest.approx((1.0, 2.0, 3.0))
+    assert again.dicom_angles_deg() == pytest.approx((20.0, 5.0))
+    assert logic.carm().preset == "deepdrr_paper"
 
 
 def test_a_named_view_is_upright(carm):

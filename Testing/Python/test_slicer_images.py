@@ -189,6 +189,20 @@ def test_bones_are_as_bright_as_asked_for_and_shutters_black(scene, logic, log, 
     assert ball is None or ball > 0.5
 
 
+def test_a_picture_is_exported_with_the_field_that_it_was_taken_with(scene, logic, tmp_path):
+    arm = logic.carm(preset="mobile_image_intensifier", volumeNode=add_ct(scene, body_hu()), width=96, height=96)
+    ct = scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+    image = logic.render(ct, None, arm, Technique(noise=False, polarity="bones_dark"))
+    kept = logic.keepCopy(image)
+    logic.export(kept, tmp_path / "then.png")
+    arm.set_preset("mobile_flat_panel")
+    logic.export(kept, tmp_path / "now.png")
+    assert (tmp_path / "then.png").read_bytes() == (tmp_path / "now.png").read_bytes()
+    assert xray_nodes.technique_of_image(kept).collimator.startswith("circle:")
+    flat = logic.render(ct, None, arm, Technique(noise=False))
+    assert xray_nodes.technique_of_image(flat).collimator == ""
+
+
 def test_an_intensifiers_round_field_is_all_that_is_seen(scene, logic):
     ct = ball_ct(scene, np.eye(3))
     arm = logic.carm(preset="mobile_image_intensifier", volumeNode=ct)

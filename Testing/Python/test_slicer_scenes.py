@@ -292,7 +292,6 @@ def test_the_usual_method_is_the_same_in_the_console_and_in_a_process(logic, ct,
         for name, (_, function) in segmentation._METHODS.items()
     }
     monkeypatch.setattr("DeepDRRLogic.segmentation.networks_installed", lambda: installed)
-    monkeypatch.setattr("DeepDRRSlicerLib.scene_logic.networks_installed", lambda: installed)
     monkeypatch.setattr("DeepDRRLogic.segmentation.import_module", lambda name: SimpleNamespace(**methods))
     monkeypatch.setattr("DeepDRRSlicerLib.scene_logic.SegmentationJob", lambda ct, method, given: used.append(method))
     logic.segment(ct, **options)

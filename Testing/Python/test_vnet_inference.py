@@ -114,6 +114,13 @@ def test_every_voxel_gets_its_own_answer_where_it_has_a_sample_of_its_own(thresh
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_little_matter_in_much_air_is_not_passed_over(thresholds):
+    hu = np.full((32, 32, 32), -1000, np.int16)
+    hu[:4, :4, :4] = hu[-4:, -4:, -4:] = 900
+    labels = segment_by_vnet(CTVolume(hu, affine(NETWORK_MM)), weights=thresholds, patch=32, margin=0).labels
+    np.testing.assert_array_equal(labels, np.where(hu == 900, 2, 0))
+
+
 def test_a_grid_that_there_is_none_of_is_refused(thresholds):
     with pytest.raises(ValueError, match="grid = 'own'"):
         segment_by_vnet(a_body((20, 20, 20), NETWORK_MM), weights=thresholds, grid="own")
@@ -268,6 +275,25 @@ def test_arms_beside_the_trunk_stay():
     labels[:, 20:40, 5:25] = 1
     labels[:, 28:38, 100:110] = 1
     labels[:, 31:35, 103:107] = 2  # a finger is thin, but it has a bone
+    cleared = labels.copy()
+    clear_surroundings(cleared, np.zeros(labels.shape, np.int16), (3.0, 1.0, 1.0), keep_table=False)
+    np.testing.assert_array_equal(cleared, labels)
+
+
+def test_what_the_body_encloses_stays():
+    labels = np.zeros((10, 80, 80), np.uint8)
+    labels[:, 5:75, 5:75] = 1
+    labels[:, 25:55, 25:55] = 0
+    labels[:, 39:42, 39:42] = 1  # thin and without a bone, as a vessel in the lung
+    cleared = labels.copy()
+    clear_surroundings(cleared, np.zeros(labels.shape, np.int16), (3.0, 1.0, 1.0), keep_table=False)
+    np.testing.assert_array_equal(cleared, labels)
+
+
+def test_what_the_border_of_the_ct_cuts_off_is_not_taken_for_thin():
+    labels = np.zeros((30, 60, 120), np.uint8)
+    labels[:, 10:50, 40:80] = 1
+    labels[:, 16:44, :9] = 1  # the rim of an arm
     cleared = labels.copy()
     clear_surroundings(cleared, np.zeros(labels.shape, np.int16), (3.0, 1.0, 1.0), keep_table=False)
     np.testing.assert_array_equal(cleared, labels)

@@ -14,11 +14,11 @@ import numpy as np
 from scatter_scenes import training_scene
 
 from DeepDRRLogic.scatter.layers import Layers, cut
-from DeepDRRLogic.scatter.superposition import Fitted, superpose
+from DeepDRRLogic.scatter.superposition import Fitted, angular, energies_by_kind, groups, superpose
 from DeepDRRLogic.spectrum import Spectrum
 
 OUTPUT = Path(__file__).parents[2] / "DeepDRRLogic" / "data" / "scatter" / "kernel.json"
-SCENES, ITERATIONS, STEP, PRIOR = 40, 3, 0.02, 0.15
+SCENES, ITERATIONS, STEP, PRIOR = 120, 4, 0.02, 0.15
 KINDS = (1, 0, 2)  # Rayleigh, Compton, multiple, as the set's files have them
 
 Case = tuple[Layers, Spectrum, np.ndarray, np.ndarray]
@@ -30,10 +30,11 @@ def main() -> None:
     parser.add_argument("set", type=Path, help="as make_scatter_set.py writes it")
     parser.add_argument("-o", "--output", type=Path, default=OUTPUT, help="by default %(default)s")
     options = parser.parse_args()
-    paths = sorted(options.set.glob("*.npz"))[:SCENES]
+    every = sorted(options.set.glob("*.npz"))
+    paths = every[:: max(1, len(every) // SCENES)][:SCENES]
     cases = [case(int(path.stem), options.ct_folder, path) for path in paths]
     fitted = levenberg_marquardt(Fitted(), cases)
-    fitted = dataclasses.replace(fitted, multiple_energy=multiple_energy(fitted, cases))
+    fitted = dataclasses.replace(fitted, collisions=collisions(fitted, cases))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     table = {"source": f"Testing/Training/fit_scatter_kernel.py, {len(cases)} Monte Carlo scenes"}
     table |= {name: float(f"{value:.4g}") for name, value in dataclasses.asdict(fitted).items()}
@@ -42,7 +43,7 @@ def main() -> None:
 
 def levenberg_marquardt(fitted: Fitted, cases: list[Case]) -> Fitted:
     """The numbers with the least squares, by logarithmic steps, so that they stay positive (Marquardt 1963)."""
-    names = [field.name for field in dataclasses.fields(Fitted) if field.name != "multiple_energy"]
+    names = [field.name for field in dataclasses.fields(Fitted) if field.name != "collisions"]
     damping, now = 0.01, residuals(fitted, cases)
     for _ in range(ITERATIONS):
         slopes = [(residuals(scaled(fitted, {name: STEP}), cases) - now) / STEP for name in names]
@@ -88,15 +89,21 @@ def residuals(fitted: Fitted, cases: list[Case]) -> np.ndarray:
     return np.append(np.concatenate(every) / np.sqrt(len(cases)), PRIOR * (now - first))
 
 
-def multiple_energy(fitted: Fitted, cases: list[Case]) -> float:
-    """Mean energy of photons that scattered more than once, in units of what their groups had."""
-    plain = dataclasses.replace(fitted, multiple_energy=1.0)
-    ratios = []
+def collisions(fitted: Fitted, cases: list[Case]) -> float:
+    """`Fitted.collisions`, from the mean energy of photons that scattered more than once: the median of the scenes."""
+    tried = np.linspace(0.5, 6.0, 23)
+    right = []
     for layers, spectrum, energy, photons in cases:
-        found = superpose(layers, spectrum, plain)
-        mean = found.energy_kev[2].sum() / found.photons[2].sum()
-        ratios.append(energy[2].sum() / photons[2].sum() / mean)
-    return float(np.median(ratios))
+        weight = superpose(layers, spectrum, fitted).photons[2].sum(axis=(1, 2))
+        energies, _ = groups(spectrum)
+        kept = angular(energies.tobytes())[2]
+        means = [
+            weight @ energies_by_kind(energies, kept, dataclasses.replace(fitted, collisions=value))[2].mean(axis=-1)
+            for value in tried
+        ]
+        mean = energy[2].sum() / photons[2].sum()
+        right.append(np.interp(-mean, -np.array(means) / weight.sum(), tried))
+    return float(np.median(right))
 
 
 if __name__ == "__main__":

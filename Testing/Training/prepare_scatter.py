@@ -16,6 +16,9 @@ from DeepDRRLogic.scatter.features import features
 from DeepDRRLogic.scatter.layers import cut
 from DeepDRRLogic.scatter.superposition import superpose
 
+KINDS = [1, 0, 2]
+"""Rayleigh, Compton, multiple, as the set's files have them."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -34,14 +37,13 @@ def main() -> None:
             first = superpose(layers, scene.spectrum)
             with np.load(path) as file:
                 energy, error = file["energy_kev"], file["energy_error_kev"]
-            base = first.energy_kev
             with replaced_when_written(target) as (temporary,), temporary.open("wb") as out:
                 np.savez(
                     out,
                     pictures=features(layers, scene.spectrum, first),
-                    base=np.stack([base[0], base[1] + base[2]]),
-                    truth=np.stack([energy[1], energy[0] + energy[2]]),
-                    error=np.stack([error[1], np.hypot(error[0], error[2])]),
+                    base=first.energy_kev,
+                    truth=energy[KINDS],
+                    error=error[KINDS],
                     transmission=first.transmission,
                     mean_energy_kev=scene.spectrum.mean_energy_kev,
                     patient=scene.patient,

@@ -11,10 +11,11 @@ import numpy as np
 
 from DeepDRRLogic import CArm, CTVolume, MaterialVolume, Spectrum
 from DeepDRRLogic.affine import apply
+from DeepDRRLogic.collimator import WHOLE_DETECTOR, Field
 from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.phantom import phantom
-from DeepDRRLogic.scatter.setup import WHOLE_DETECTOR, Field, coarsened
+from DeepDRRLogic.scatter.matter import coarsened
 from DeepDRRLogic.segmentation import segment_by_thresholds
 from DeepDRRLogic.spectrum import spectrum_presets
 
@@ -26,7 +27,7 @@ CROPS = (*(f"hip_{n}_ct" for n in HIPS.split()), *(f"limb_{n}_ct" for n in LIMBS
 PHANTOMS = tuple(f"phantom:{seed}" for seed in range(1, 9))
 TISSUES = ("air", "soft_tissue", "bone")
 METALS = ("titanium", "stainless_steel", "cobalt_chrome")
-HARD_FROM = 100_000
+HARD_FROM, PLAIN_FROM = 100_000, 200_000
 NEAREST_DETECTOR_MM, NEAREST_SOURCE_MM = 5.0, 150.0
 
 
@@ -46,9 +47,14 @@ def training_scene(number: int, folder: Path) -> Scene:
     """Scene of the training set; `folder` holds the CTs of WHOLE and CROPS.
 
     From HARD_FROM on, bodies are larger and views nearer to their edges: next to nothing gets through them, or little
-    of them is in the beam.
+    of them is in the beam. From PLAIN_FROM on, many beams have one energy, many bodies are slabs as wide as the beam,
+    and detectors may be larger.
     """
     rng = np.random.default_rng([2018, number])
+    if number >= PLAIN_FROM:
+        kinds = (WHOLE, CROPS, PHANTOMS, ("block",), ("slab",))
+        kind = kinds[int(rng.choice(5, p=(0.3, 0.08, 0.17, 0.1, 0.35)))]
+        return _scene(str(rng.choice(kind)), folder, rng, one_energy=0.4, widest_mm=600.0)
     if number >= HARD_FROM:
         kinds = (WHOLE, PHANTOMS, ("block",))
         kind = kinds[int(rng.choice(3, p=(0.6, 0.28, 0.12)))]
@@ -70,8 +76,11 @@ def _scene(
     rng: np.random.Generator,
     sizes: tuple[float, float] | None = (0.85, 1.15),
     aside: float = 1.15,
+    one_energy: float = 0.0,
+    widest_mm: float = 430.0,
 ) -> Scene:
-    volume = _block(rng) if patient == "block" else _patient(patient, folder)
+    made = {"block": _block, "slab": _slab}.get(patient)
+    volume = made(rng) if made else _patient(patient, folder)
     if sizes:
         affine = volume.ras_from_ijk.copy()
         affine[:, :3] *= rng.uniform(*sizes)
@@ -80,8 +89,10 @@ def _scene(
     if metal:
         for _ in range(rng.integers(1, 4)):
             volume = _with_metal(volume, rng)
-    camera = _camera(volume, rng, aside)
+    camera = _camera(volume, rng, aside, widest_mm)
     spectrum = Spectrum.preset(str(rng.choice(spectrum_presets())))
+    if one_energy and rng.random() < one_energy:
+        spectrum = Spectrum.monoenergetic(float(rng.uniform(25.0, 120.0)))
     if rng.random() < 0.15:
         spectrum = spectrum.filtered("copper", float(rng.uniform(0.1, 0.5)))
     field = WHOLE_DETECTOR
@@ -125,6 +136,17 @@ def _block(rng: np.random.Generator) -> MaterialVolume:
     return MaterialVolume(density, labels, materials, affine)
 
 
+def _slab(rng: np.random.Generator) -> MaterialVolume:
+    """A slab of one thing, thin along its second axis and about as wide as a beam."""
+    size = np.array([rng.uniform(200, 500), rng.uniform(10, 350), rng.uniform(200, 500)])
+    n = np.ceil(size / (10.0, VOXEL_MM, 10.0)).astype(int)
+    affine = np.diag([*(size / n), 1.0])
+    affine[:3, 3] = -0.5 * size + 0.5 * size / n
+    its = material(str(rng.choice(["water", "pmma", "soft_tissue", "water"])))
+    shape = (n[2], n[1], n[0])
+    return MaterialVolume(np.ones(shape, np.float32), np.zeros(shape, np.uint8), (its,), affine)
+
+
 def _with_metal(volume: MaterialVolume, rng: np.random.Generator) -> MaterialVolume:
     """A rod, a ball or a plate of metal somewhere in the body, by the share of each voxel that it fills."""
     metal = material(str(rng.choice(METALS)))
@@ -154,7 +176,7 @@ def _with_metal(volume: MaterialVolume, rng: np.random.Generator) -> MaterialVol
     return MaterialVolume(density, labels, materials, volume.ras_from_ijk)
 
 
-def _camera(volume: MaterialVolume, rng: np.random.Generator, aside: float) -> Camera:
+def _camera(volume: MaterialVolume, rng: np.random.Generator, aside: float, widest_mm: float) -> Camera:
     """A C-arm or a radiography room around some place in the body, with all mass between source and detector."""
     solid = np.argwhere(volume.density_g_cm3 > 0.3)
     places = apply(volume.ras_from_ijk, solid[rng.integers(len(solid), size=4000)][:, ::-1])
@@ -168,7 +190,7 @@ def _camera(volume: MaterialVolume, rng: np.random.Generator, aside: float) -> C
         primary = float(rng.choice([0.0, 90.0, 180.0, 270.0]) + rng.normal(0.0, 12.0))
         if rng.random() < 0.5:
             primary = float(rng.uniform(-180.0, 180.0))
-        width = float(rng.uniform(180.0, 430.0))
+        width = float(rng.uniform(180.0, widest_mm))
         height = width * float(rng.choice([1.0, 1.0, rng.uniform(0.6, 1.0)]))
         pitch = width / 64.0
         middle = places.mean(axis=0)

@@ -25,7 +25,7 @@ BATCH, WHOLE = 16, SIDE + 2 * MARGIN
 HIGHEST_RATE, LOWEST_RATE, WEIGHT_DECAY = 2e-3, 2e-5, 0.05
 AVERAGED = 0.998
 HALF_PRECISION_UNTIL = 0.75
-BLOCKS, KIND_WEIGHTS = (4, 8), (0.5, 1.0)
+BLOCKS, KIND_WEIGHTS = (4, 8), (0.5, 1.0, 1.0)
 NOISIEST, CLOSE_ENOUGH = 0.3, 0.05
 ARCHITECTURES = {"default": CorrectionNet, "paper": ConvNet}
 
@@ -47,6 +47,8 @@ def main() -> None:
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     examples = load(options.examples)
+    if options.architecture == "paper":
+        examples = of_two_kinds(*examples)
     net = ARCHITECTURES[options.architecture]().to(memory_format=torch.channels_last)
     if options.coarse:
         net.pixels = SIDE
@@ -93,6 +95,13 @@ def load(folder: Path) -> tuple[torch.Tensor, ...]:
             truths.append(squared(file["truth"] / scale, SIDE))
             errors.append(squared(file["error"] / scale, SIDE))
     return tuple(torch.from_numpy(np.stack(x)) for x in (pictures, bases, truths, errors))
+
+
+def of_two_kinds(*examples: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The same, with Compton and multiple scatter as one kind, as the paper's network has it."""
+    pictures, base, truth, error = examples
+    both = [torch.stack([x[:, 0], x[:, 1] + x[:, 2]], dim=1) for x in (base, truth)]
+    return pictures, *both, torch.stack([error[:, 0], torch.hypot(error[:, 1], error[:, 2])], dim=1)
 
 
 def squared(picture: np.ndarray, side: int) -> np.ndarray:

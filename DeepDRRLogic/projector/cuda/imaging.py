@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...crosstalk import Kernel, checked_kernel
-from ...exposure import _weights
+from ...exposure import detection_weights
 from ...noise import MAX_PHOTONS_PER_PIXEL
 from .gpu import DeviceArray, Gpu
 
@@ -47,7 +47,7 @@ class Beam:
     @staticmethod
     def upload(gpu: Gpu, materials: Sequence[Material], columns: int, spectrum: Spectrum, detector: Detector) -> Beam:
         """Call it while the GPU is active; ValueError as in exposure.expose."""
-        energies, rows, row_of = _weights(spectrum, detector)
+        energies, rows, row_of = detection_weights(spectrum, detector)
         minus_mu = np.zeros((energies.size, columns), np.float32)
         for m, material in enumerate(materials):
             minus_mu[:, m] = -material.mass_attenuation_cm2_g(energies) * math.log2(math.e)
@@ -168,9 +168,8 @@ def scatter_planes(
         model.estimate(areas, materials, camera, spectrum, detector)
         for areas, camera in zip(area_densities.get(), cameras, strict=True)
     ]
-    host = [np.concatenate([e.photons, e.signal, e.signal_square, e.energy_kev[None]]) for e in exposures]
     with gpu.active():
-        return gpu.upload(np.stack(host).astype(np.float32, copy=False))
+        return gpu.upload(np.stack([exposure.planes for exposure in exposures]).astype(np.float32, copy=False))
 
 
 def _address(array: Any) -> np.uint64:
@@ -182,14 +181,13 @@ def _address(array: Any) -> np.uint64:
 
 def _add_readout(gpu: Gpu, signal: DeviceArray, readout: ReadoutNoise, seed: int) -> None:
     views, channels, height, width = signal.shape
-    neighbour = math.exp(-1.0 / readout.correlation_px) if readout.correlation_px > 0.0 else 0.0
     reach = readout.correlation_px * -math.log(FORGOTTEN)
     warm_up = 4 * math.ceil(min(reach, width) / 4)
     segment = max(warm_up, 32)
     gpu.launch(
         "readout_noise", (-(-width // segment), channels * height, views), (32, 1, 1),
         signal.pointer, np.int32(width), np.int32(channels * height), np.float32(readout.std_signal),
-        np.float32(neighbour), np.int32(segment), np.int32(warm_up), _seed(seed),
+        np.float32(readout.neighbour_correlation), np.int32(segment), np.int32(warm_up), _seed(seed),
     )  # fmt: skip
 
 

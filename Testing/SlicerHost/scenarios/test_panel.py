@@ -59,7 +59,7 @@ def test_the_usual_method_without_pytorch_is_thresholds_and_says_so(bench, chest
 
 def test_the_usual_method_with_pytorch_is_the_network(bench, chest_file, monkeypatch):
     asked = []
-    monkeypatch.setattr("DeepDRRSlicerLib.scene_logic.networks_installed", lambda: True)
+    monkeypatch.setattr("DeepDRRLogic.segmentation.networks_installed", lambda: True)
     monkeypatch.setattr("DeepDRRSlicerLib.dependencies.torch_is_missing", lambda: False)
     monkeypatch.setattr("DeepDRRSlicerLib.dependencies.missing_for_network", list)
     monkeypatch.setattr("DeepDRRSlicerLib.scene_logic.SegmentationJob", lambda ct, *job: asked.append(job) or Idle())
