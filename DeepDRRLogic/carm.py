@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from .affine import FloatArray, as_floats, rigid
 from .carm_limits import CArmLimits
-from .carm_presets import preset_settings, view_angles_deg
-from .checks import check_kind
+from .carm_presets import carm_presets, preset_settings, view_angles_deg
+from .checks import check_kind, chosen
 from .geometry import Camera, check_pixel_count
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class CArm:
     @classmethod
     def preset(cls, name: str, /, **changes: Any) -> CArm:
         """A C-arm by name (`carm_presets()` lists them), with fields changed; ValueError if unknown."""
+        name = chosen("C-arm preset", name, carm_presets())
         settings, limits = preset_settings(name)
         return cls(**{"name": name, "limits": CArmLimits(**limits), **settings}).at(**changes)
 

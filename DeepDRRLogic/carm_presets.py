@@ -7,6 +7,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from .checks import chosen
+
 
 def carm_presets() -> dict[str, str]:
     """Name and one-line description of every C-arm there is a preset for."""
@@ -36,9 +38,7 @@ def _descriptions(kind: str) -> dict[str, str]:
 
 def _entry(kind: str, name: str, called: str) -> dict[str, Any]:
     entries: dict[str, dict[str, Any]] = _tables()[kind]
-    if name not in entries:
-        raise ValueError(f"There is no {called} {name!r}. Choose one of: {', '.join(entries)}.")
-    return entries[name]
+    return entries[chosen(called, name, entries)]
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral
 
 
@@ -21,6 +22,18 @@ def check_seed(seed: object) -> None:
     """Raise ValueError unless `seed` is a whole number from 0."""
     if not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"seed = {seed!r:.60}: give 0 or a positive whole number.")
+
+
+def chosen(kind: str, name: object, known: Iterable[str]) -> str:
+    """Return the known name that is meant, whatever its case, blanks, hyphens and underscores; ValueError if none."""
+    names = {_plain(one): one for one in known}
+    if (found := names.get(_plain(name))) is None:
+        raise ValueError(f"Unknown {kind} '{name!s:.60}'; known are {', '.join(names.values())}.")
+    return found
+
+
+def _plain(name: object) -> str:
+    return "".join(letter for letter in str(name).lower() if letter not in " -_")
 
 
 def check_kind(name: str, value: object, kind: type | tuple[type, ...], example: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .checks import check_positive, check_range
+from .checks import check_positive, check_range, chosen
 from .crosstalk import NO_CROSSTALK, Kernel, checked_kernel, separable_kernel
 from .materials import Material, material
 
@@ -208,7 +208,4 @@ def detector_names() -> tuple[str, ...]:
 
 def detector(name: str) -> Detector:
     """Return the detector called `name` with its default parameters; ValueError for an unknown name."""
-    key = name.strip().lower().replace(" ", "_").replace("-", "_")
-    if key not in _NAMED:
-        raise ValueError(f"Unknown detector '{name}'; known are {', '.join(_NAMED)}.")
-    return _NAMED[key]()
+    return _NAMED[chosen("detector", name, _NAMED)]()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .checks import chosen
 from .cross_sections import checked_energies, mass_attenuation_cm2_g, mass_energy_absorption_cm2_g
 
 FloatArray = npt.NDArray[np.float64]
@@ -79,10 +80,7 @@ def material(name: str) -> Material:
 
     Raises ValueError, with the known names, for any other.
     """
-    key = name.strip().lower().replace(" ", "_").replace("-", "_")
-    if key not in material_names():
-        raise ValueError(f"Unknown material '{name}'; known are {', '.join(material_names())}.")
-    return _material(key)
+    return _material(chosen("material", name, material_names()))
 
 
 @lru_cache(maxsize=1)

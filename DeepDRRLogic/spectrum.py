@@ -13,7 +13,7 @@ from numbers import Real
 import numpy as np
 import numpy.typing as npt
 
-from .checks import check_kind, check_positive, check_range
+from .checks import check_kind, check_positive, check_range, chosen
 from .cross_sections import MAX_ENERGY_KEV, MIN_ENERGY_KEV
 from .materials import Material, material
 
@@ -140,11 +140,7 @@ class Spectrum:
 
         Raises ValueError for an unknown name.
         """
-        key = str(name).strip().lower().replace(" ", "")
-        for known in spectrum_presets():
-            if known.lower() == key:
-                return _preset(known)
-        raise ValueError(f"Unknown spectrum '{name}'; known are {', '.join(spectrum_presets())}.")
+        return _preset(chosen("spectrum", name, spectrum_presets()))
 
     @staticmethod
     def for_kvp(kvp: float) -> Spectrum:

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..checks import check_positive
+from ..checks import check_positive, chosen
 from .options import (
     ExposureOptions,
     PatientOptions,
@@ -213,15 +213,14 @@ def technique(exposure: ExposureOptions, run: RunOptions, camera: Camera) -> dic
 
     choose_device(run.device)
     found_by = detector(exposure.detector)
-    if exposure.scatter is not None and exposure.scatter not in SCATTER_MODELS:
-        raise ValueError(f"Unknown scatter model {exposure.scatter!r}: choose {', '.join(SCATTER_MODELS)}.")
+    scatter = None if exposure.scatter is None else chosen("scatter model", exposure.scatter, SCATTER_MODELS)
     spectrum = spectrum_of(exposure.kv, exposure.filter_mm, exposure.copper_mm)
     unattenuated(spectrum, found_by)  # a ValueError now rather than after the segmentation
     return {
         "spectrum": spectrum,
         "detector": found_by,
         "photons_per_pixel": photons_per_pixel(exposure, spectrum, camera),
-        "scatter": exposure.scatter,
+        "scatter": scatter,
         "noise": "detector" if exposure.noise else None,
         "device": run.device,
         "threads": run.threads,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import chosen
 from ..materials import material
 from ..memory import require_memory
 from ..volume import CTVolume, MaterialLabels
@@ -59,8 +60,7 @@ def phantom(seed: int = 0, spacing_mm: float = 1.5, *, region: str = "torso", no
     """
     if not 0.5 <= spacing_mm <= 10.0:
         raise ValueError(f"spacing_mm is {spacing_mm}; give between 0.5 (memory) and 10 (bones vanish).")
-    if region not in REGIONS:
-        raise ValueError(f"Unknown region '{region}'; known are {', '.join(REGIONS)}.")
+    region = chosen("region", region, REGIONS)
     if not 0.0 <= noise_hu <= 500.0:
         raise ValueError(f"noise_hu is {noise_hu}; give a standard deviation from 0 to 500 HU.")
     data: dict[str, Any] = json.loads((files("DeepDRRLogic") / "data" / "phantom.json").read_text("utf-8"))

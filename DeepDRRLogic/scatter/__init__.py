@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from ..checks import chosen
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -102,9 +104,7 @@ def make_scatter(
     ValueError for an unknown name, TypeError for what is no model.
     """
     if isinstance(model, str):
-        if model not in SCATTER_MODELS:
-            raise ValueError(f"Unknown scatter model {model!r}: choose {', '.join(SCATTER_MODELS)} or None.")
-        return SCATTER_MODELS[model](volumes, threads, device)
+        return SCATTER_MODELS[chosen("scatter model", model, SCATTER_MODELS)](volumes, threads, device)
     if model is not None and not hasattr(model, "estimate"):
         raise TypeError(f"scatter = {model!r:.60}: give {', '.join(map(repr, SCATTER_MODELS))}, a model, or None.")
     return model

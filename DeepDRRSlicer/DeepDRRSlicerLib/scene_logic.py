@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from DeepDRRLogic.carm import CArm
+from DeepDRRLogic.carm_presets import carm_presets
+from DeepDRRLogic.checks import chosen
 from DeepDRRLogic.segmentation import method_for, segment, segmentation_methods
 from DeepDRRLogic.volume import MaterialLabels
 
@@ -116,6 +118,7 @@ class SceneLogic:
         One that is there becomes the machine `preset`, if that is given, and stays where it is aimed. A new one is by
         default a "mobile_flat_panel".
         """
+        preset = preset and chosen("C-arm preset", preset, carm_presets())
         found = next((arm for arm in self.carms() if arm.name == name), None)
         if found is None:
             if volumeNode is not None and "isocenter_ras_mm" not in fields:

@@ -24,9 +24,9 @@ ANGLES = st.floats(-400, 400)
 
 
 def test_unknown_names_are_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=r"no view 'lateral'.*lateral_left"):
+    with pytest.raises(ValueError, match=r"Unknown view 'lateral'.*lateral_left"):
         CArm().view("lateral")
-    with pytest.raises(ValueError, match=r"no C-arm preset 'cios'.*mobile_flat_panel"):
+    with pytest.raises(ValueError, match=r"Unknown C-arm preset 'cios'.*mobile_flat_panel"):
         CArm.preset("cios")
     with pytest.raises(ValueError, match=r"no alpha.*primary_angle_deg"):
         CArm().at(alpha=3)
@@ -197,3 +197,10 @@ def test_c_arms_are_values():
     assert pickle.loads(pickle.dumps(arm)) == arm
     with pytest.raises(dataclasses.FrozenInstanceError):
         arm.roll_deg = 3
+
+
+def test_names_of_machines_and_views_are_known_however_they_are_written():
+    assert CArm.preset("Mobile Flat-Panel") == CArm.preset("mobile_flat_panel")
+    assert view_angles_deg("Lateral left") == view_angles_deg("lateral_left")
+    with pytest.raises(ValueError, match=r"Unknown C-arm preset 'mobile'; known are .*mobile_flat_panel"):
+        CArm.preset("mobile")

@@ -268,8 +268,8 @@ def test_a_higher_threshold_leaves_no_bone(a_ct: Path) -> None:
 
 
 BAD_INPUT: list[tuple[list[Any], str]] = [
-    (["--preset", "toy"], "There is no C-arm preset 'toy'. Choose one of: radiography_room"),
-    (["--view", "sideways"], "There is no view 'sideways'. Choose one of: ap, pa"),
+    (["--preset", "toy"], "Unknown C-arm preset 'toy'; known are radiography_room"),
+    (["--view", "sideways"], "Unknown view 'sideways'; known are ap, pa"),
     (["--preset", "biplane_frontal", "--lao", 150], "cannot reach this position"),
     (["--lao", 10, "--rao", 10], "--lao and --rao say the same angle"),
     (["--kv", 500], "500"),

@@ -156,7 +156,7 @@ def test_a_c_arm_asked_for_again_is_the_same_one_and_becomes_the_machine_that_is
     logic = SceneLogic(make_scene())
     arm = logic.carm(isocenter_ras_mm=(1.0, 2.0, 3.0), primary_angle_deg=20.0)
     assert arm.preset == "mobile_flat_panel"
-    again = logic.carm("C-arm", "deepdrr_paper", secondary_angle_deg=5.0)
+    again = logic.carm("C-arm", "DeepDRR paper", secondary_angle_deg=5.0)
     assert again.root is arm.root and len(logic.carms()) == 1
     assert (again.preset, again.arm().width) == ("deepdrr_paper", 620)
     assert again.arm().isocenter_ras_mm == pytest.approx((1.0, 2.0, 3.0))
