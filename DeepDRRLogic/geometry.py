@@ -171,6 +171,12 @@ class Camera:
         return pitch_u, pitch_v
 
     @property
+    def pixel_area_mm2(self) -> float:
+        """The area of a pixel on the detector."""
+        pitch_u, pitch_v = self.pixel_pitch_mm
+        return pitch_u * pitch_v
+
+    @property
     def detector_center_ras(self) -> FloatArray:
         """The middle of the W×H detector, shape (3,), RAS mm; not the principal point where it is shifted."""
         return apply(self.ras_from_pixel, [(self.width - 1) / 2, (self.height - 1) / 2, 0.0])

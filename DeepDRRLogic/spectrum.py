@@ -143,14 +143,16 @@ class Spectrum:
         return _preset(chosen("spectrum", name, spectrum_presets()))
 
     @staticmethod
-    def for_kvp(kvp: float) -> Spectrum:
-        """Return the preset of a tube voltage in kV, or without one the tube with default filtration.
+    def for_kvp(kvp: float, *, aluminium_mm: float | None = None, copper_mm: float = 0.0) -> Spectrum:
+        """Return the beam of a tube voltage in kV: a preset where voltage and filtration are usual, else `tube`'s.
 
-        Raises ValueError outside 20 to 300 kV.
+        `aluminium_mm` is the whole filtration, None what is usual. Raises ValueError as `tube` does.
         """
         check_kind("kvp", kvp, Real, "80")
         name = f"{kvp:g}kV"
-        return _preset(name) if name in spectrum_presets() else Spectrum.tube(kvp)
+        if name in spectrum_presets() and aluminium_mm is None and copper_mm == 0.0:
+            return _preset(name)
+        return Spectrum.tube(kvp, aluminium_mm=aluminium_mm, copper_mm=copper_mm)
 
     @property
     def mean_energy_kev(self) -> float:

@@ -195,26 +195,18 @@ def segmented(
         return segment(ct, method, progress=bar, **options_of_vnet)
 
 
-def spectrum_of(kv: float, filter_mm: float | None, copper_mm: float) -> Spectrum:
-    """The tube's spectrum: from the package where voltage and filtration are usual, else computed."""
-    from ..spectrum import Spectrum
-
-    if filter_mm is None and copper_mm == 0:
-        return Spectrum.for_kvp(kv)
-    return Spectrum.tube(kv, aluminium_mm=filter_mm, copper_mm=copper_mm)
-
-
 def technique(exposure: ExposureOptions, run: RunOptions, camera: Camera) -> dict[str, Any]:
     """What a simulator is made with besides the patient, checked; the camera is where --mas is turned into photons."""
     from ..detector import detector
     from ..exposure import unattenuated
     from ..projector import choose_device
     from ..scatter import SCATTER_MODELS
+    from ..spectrum import Spectrum
 
     choose_device(run.device)
     found_by = detector(exposure.detector)
     scatter = None if exposure.scatter is None else chosen("scatter model", exposure.scatter, SCATTER_MODELS)
-    spectrum = spectrum_of(exposure.kv, exposure.filter_mm, exposure.copper_mm)
+    spectrum = Spectrum.for_kvp(exposure.kv, aluminium_mm=exposure.filter_mm, copper_mm=exposure.copper_mm)
     unattenuated(spectrum, found_by)  # a ValueError now rather than after the segmentation
     return {
         "spectrum": spectrum,
@@ -242,8 +234,7 @@ def photons_per_pixel(exposure: ExposureOptions, spectrum: Spectrum, camera: Cam
         return photons
     if exposure.photons is not None:
         raise ValueError("--photons and --mas both set the photon number; give one of them.")
-    pitch_u, pitch_v = camera.pixel_pitch_mm
-    return spectrum.photons_per_pixel(exposure.mas, pitch_u * pitch_v, camera.source_to_detector_mm)
+    return spectrum.photons_per_pixel(exposure.mas, camera.pixel_area_mm2, camera.source_to_detector_mm)
 
 
 def display_settings(options: PictureOptions, where: Position | None) -> DisplaySettings:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import scene
 from .console import Console
 from .options import Quiet
 
@@ -39,6 +38,7 @@ class SpectrumOptions:
 def spectrum(options: SpectrumOptions) -> None:
     """Show X-ray spectra: mean energy, half-value layer, tube output; as a table or a plot."""
     from ..files import require_writable_place
+    from ..spectrum import Spectrum
 
     console = Console(options.quiet)
     writers = {".png": _plot, ".csv": _table}
@@ -46,7 +46,10 @@ def spectrum(options: SpectrumOptions) -> None:
         if path.suffix.lower() not in writers:
             raise ValueError(f"Cannot write {path}: give a .png for a plot or a .csv for a table.")
         require_writable_place(path)
-    spectra = [scene.spectrum_of(kv, options.filter_mm, options.copper_mm) for kv in options.kv or (90.0,)]
+    spectra = [
+        Spectrum.for_kvp(kv, aluminium_mm=options.filter_mm, copper_mm=options.copper_mm)
+        for kv in options.kv or (90.0,)
+    ]
     if not options.quiet:
         typer.echo(_summary(spectra))
     for path in options.output or ():

@@ -67,18 +67,15 @@ class Technique:
 
 
 def spectrum(technique: Technique) -> Spectrum:
-    """The tube's spectrum: stored in the package where voltage and filtration are usual, else computed."""
-    if technique.aluminium_mm is None and technique.copper_mm == 0.0:
-        return Spectrum.for_kvp(technique.kvp)
-    return Spectrum.tube(technique.kvp, aluminium_mm=technique.aluminium_mm, copper_mm=technique.copper_mm)
+    """The tube's beam."""
+    return Spectrum.for_kvp(technique.kvp, aluminium_mm=technique.aluminium_mm, copper_mm=technique.copper_mm)
 
 
 def photons_per_pixel(technique: Technique, camera: Camera) -> float:
     """N0 of a pixel of this camera: as given, or from the tube load, the pixel's area and the distance."""
     if technique.mas is None:
         return technique.photons_per_pixel
-    pitch_u, pitch_v = camera.pixel_pitch_mm
-    return spectrum(technique).photons_per_pixel(technique.mas, pitch_u * pitch_v, camera.source_to_detector_mm)
+    return spectrum(technique).photons_per_pixel(technique.mas, camera.pixel_area_mm2, camera.source_to_detector_mm)
 
 
 def tuned(
