@@ -169,7 +169,8 @@ def _tally_size(camera: Camera, tally: tuple[int, int] | int) -> tuple[int, int]
 class MonteCarloScatter:
     """The scatter model that asks `simulate`: exact, and slow. The arguments are those that `simulate` has.
 
-    Several volumes are joined on one grid of `voxel_mm`. The last run is kept in `tallies`, with its uncertainty.
+    Several volumes are joined on one grid of `voxel_mm`. `seed` is of the photons, whatever the image's. The last run
+    is kept in `tallies`, with its uncertainty.
     """
 
     def __init__(
