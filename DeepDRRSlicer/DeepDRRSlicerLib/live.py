@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import carm_display, exposing, xray_nodes
@@ -78,7 +78,7 @@ class LiveSession:
         self._busy = False
         self._wanted_ticks = 0
         self._shown: dict[str, tuple[Hashable, Quality]] = {}
-        self._job: tuple[CArmNodes, Hashable, Patient, Future[tuple[XRayImage, Picture]]] | None = None
+        self._job: _Job | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="DeepDRR")
         self.pace = Pace()
         self._reasons: dict[str, str] = {}
@@ -130,7 +130,7 @@ class LiveSession:
 
     def shot(self, carm: CArmNodes, state: Hashable) -> None:
         """Somebody has put the picture of full quality into the C-arm's node: it stays until that state changes."""
-        if self._job is not None and self._job[0].root is carm.root:
+        if self._job is not None and self._job.carm.root is carm.root:
             self._job = None
         self._reasons.pop(carm.root.GetID(), None)
         self._shown[carm.root.GetID()] = (state, "full")
@@ -253,7 +253,7 @@ class LiveSession:
         if any(self._stale(carm, self._key(carm)) for carm in self._carms):
             self._frame()
         elif self._job is not None:
-            wait([self._job[3]], TURN_S)
+            wait([self._job.future], TURN_S)
             self._collect()
             self._tick_in(_POLL_MS)
         elif rough := [carm for carm in self._carms if self._shown[carm.root.GetID()][1] == "preview"]:
@@ -275,28 +275,37 @@ class LiveSession:
             self._make(carm, key, "full")
             return
         future = self._worker.submit(_expose_and_present, exposure, carm.arm(), self._scatters())
-        self._job = (carm, key, patient, future)
+        self._job = _Job(carm, key, patient, future)
 
     def _collect(self) -> None:
         """Show what the worker has made, if it is still what is wanted."""
         assert self._job is not None
-        carm, key, patient, future = self._job
-        if not future.done():
+        if not self._job.future.done():
             return
-        self._job = None
-        if not carm.is_valid() or self._stale(carm, key):
+        job, self._job = self._job, None
+        if not job.carm.is_valid() or self._stale(job.carm, job.key):
             return
         started = self._clock()
         self._busy = True
         try:
-            image, picture = future.result()
-            self._show(carm, patient, image, "full", picture)
+            image, picture = job.future.result()
+            self._show(job.carm, job.patient, image, "full", picture)
         except CANNOT as error:
-            self._fail(carm, key, error)
+            self._fail(job.carm, job.key, error)
             return
         finally:
             self._busy = False
-        self._succeed(carm, key, "full", started)
+        self._succeed(job.carm, job.key, "full", started)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A picture of full quality that the worker makes, and what the scene was like when it was asked for."""
+
+    carm: CArmNodes
+    key: Hashable
+    patient: Patient
+    future: Future[tuple[XRayImage, Picture]]
 
 
 def _expose_and_present(exposure: Exposure, arm: CArm, scatter: bool) -> tuple[XRayImage, Picture]:
