@@ -23,7 +23,7 @@ from .geometry import Camera
 from .image import XRayImage
 from .imaging_chain import ImagingChain
 from .noise import MAX_PHOTONS_PER_PIXEL, NoiseModel
-from .projector import FormedImage, choose_device, make_projector
+from .projector import FormedImage, ImageFormer, choose_device, make_projector
 from .scatter import CollimatedScatter, make_scatter
 from .spectrum import Spectrum
 from .threads import thread_count
@@ -220,13 +220,12 @@ class XRaySimulator:
     def _form_on_device(self, cameras: Sequence[Camera], seed: int) -> list[FormedImage] | None:
         """The first images of a series, where one device can do everything that it takes; else None."""
         first, *others = self._projectors
-        form = getattr(first, "form_batch", None)
-        if form is None:
+        if not isinstance(first, ImageFormer):
             return None
         scatter = self._scatter_of(cameras[0])
         cameras = list(takewhile(lambda camera: self._scatter_of(camera) is scatter, cameras))
         chain = ImagingChain(self.spectrum, self.detector, self.noise, self.photons_per_pixel, scatter)
-        formed: list[FormedImage] | None = form(cameras, chain, seed, others)
+        formed = first.form_batch(cameras, chain, seed, others)
         for camera in cameras[: len(formed or ())]:
             self._warn_of_odd_geometry(camera)
         return formed

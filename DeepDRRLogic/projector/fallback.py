@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from .cuda.texels import MAX_MATERIALS
 from .devices import DeviceError, DeviceMemoryError, warn_once
+from .protocols import ImageFormer
 
 if TYPE_CHECKING:
     from ..geometry import Camera
     from ..imaging_chain import ImagingChain
     from ..volume import MaterialVolume
-    from . import FormedImage, Projector
+    from .protocols import FormedImage, Projector
 
 Result = TypeVar("Result")
 
@@ -66,15 +67,16 @@ class FallbackProjector:
         others: Sequence[Projector] = (),
     ) -> list[FormedImage] | None:
         """The first images of a series, of this volume and others, or None where not one device can do it all."""
-        form = getattr(self._projector, "form_batch", None)
-        beside = [getattr(other, "_projector", None) for other in others]
+        former = self._projector
+        beside = [other._projector if isinstance(other, FallbackProjector) else other for other in others]
         materials = {material for projector in (self, *others) for material in projector.materials}
-        if form is None or len(materials) > MAX_MATERIALS or any(type(p) is not type(self._projector) for p in beside):
+        if not isinstance(former, ImageFormer) or len(materials) > MAX_MATERIALS:
+            return None
+        if any(type(other) is not type(former) for other in beside):
             return None
 
-        def formed(some: Sequence[Camera]) -> list[FormedImage]:
-            images: list[FormedImage] = form(some, chain, seed, beside)
-            return images
+        def formed(some: Sequence[Camera]) -> list[FormedImage] | None:
+            return former.form_batch(some, chain, seed, beside)
 
         try:
             # Somebody else may have taken the memory that a batch was planned for; what it did take is free again

@@ -1,4 +1,4 @@
-"""The projector for NVIDIA GPUs, by PyCUDA: kernels.cu, shipped as kernels.ptx, and what launches it.
+"""The projector for NVIDIA GPUs, by their driver or PyCUDA: kernels.cu, shipped as kernels.ptx, and what launches it.
 
 Nothing here imports PyCUDA before a GPU is asked for.
 """
