@@ -112,7 +112,6 @@ class XRaySimulator:
         self.scatter = make_scatter(scatter, self.volumes, self.threads, self.device)
         self.collimator = collimator
         self.metadata = dict(metadata or {})
-        self._in_field: tuple[tuple[ScatterModel, Field], ScatterModel] | None = None
 
     def with_exposure(self, **settings: Any) -> XRaySimulator:
         """The same volumes, already with the projector, for other settings of the exposure.
@@ -222,25 +221,24 @@ class XRaySimulator:
         first, *others = self._projectors
         if not isinstance(first, ImageFormer):
             return None
-        scatter = self._scatter_of(cameras[0])
-        cameras = list(takewhile(lambda camera: self._scatter_of(camera) is scatter, cameras))
+        scatter, field = self._scatter_of(cameras[0]), self._field_of(cameras[0])
+        cameras = list(takewhile(lambda camera: self._field_of(camera) == field, cameras))
         chain = ImagingChain(self.spectrum, self.detector, self.noise, self.photons_per_pixel, scatter)
         formed = first.form_batch(cameras, chain, seed, others)
         for camera in cameras[: len(formed or ())]:
             self._warn_of_odd_geometry(camera)
         return formed
 
+    def _field_of(self, camera: Camera) -> Field | None:
+        """What the collimator leaves of this camera's detector, None without one."""
+        return None if self.collimator is None else self.collimator.field(camera)
+
     def _scatter_of(self, camera: Camera) -> ScatterModel | None:
-        """The scatter model in the beam that the collimator leaves of this camera's detector."""
-        model = self.scatter
-        if self.collimator is None or not isinstance(model, CollimatedScatter):
-            return model
-        field = self.collimator.field(camera)
-        known, its = self._in_field or (None, None)
-        if its is None or known != (model, field):
-            known, its = (model, field), model.in_field(field)
-            self._in_field = known, its
-        return its
+        """The scatter model in the beam of this camera."""
+        field = self._field_of(camera)
+        if field is None or not isinstance(self.scatter, CollimatedScatter):
+            return self.scatter
+        return self.scatter.in_field(field)
 
     def preview(self, factor: int = 2) -> XRaySimulator:
         """The same simulator on volumes coarser by `factor`: some factor³ less work, for views on the move."""

@@ -55,7 +55,7 @@ class WatchableScatter(ScatterModel, Protocol):
     def watched(self, progress: Callable[[int, int], None], cancelled: Callable[[], bool]) -> ScatterModel:
         """The same model; it calls progress(done, total), from any thread, and ends where cancelled() turns true.
 
-        Then `estimate` raises CancelledError, a ValueError, or returns what has been found so far.
+        Then `estimate` raises montecarlo.CancelledError, or returns what has been found so far.
         """
         ...
 

@@ -60,16 +60,21 @@ class KernelScatter:
         self.volume = joined(volumes, VOXEL_MM)
         self.field, self.grid, self.threads = check_field(field), grid, thread_count(threads)
         self.rayleigh_only = rayleigh_only
+        self._narrowed: Self | None = None
         self._load()
 
     def _load(self) -> None:
         """Kernels need nothing more; networks take their weights here."""
 
     def in_field(self, field: Field) -> Self:
-        """The same model in a narrower beam."""
-        its = copy.copy(self)
-        its.field = check_field(field)
-        return its
+        """The same model in another beam; asked again it is the same object, for which a GPU has all at hand."""
+        if field == self.field:
+            return self
+        if self._narrowed is None or self._narrowed.field != field:
+            its = copy.copy(self)
+            its.field, its._narrowed = check_field(field), None
+            self._narrowed = its
+        return self._narrowed
 
     def estimate(
         self,

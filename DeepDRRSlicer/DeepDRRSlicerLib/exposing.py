@@ -53,7 +53,7 @@ def expose(
 ) -> XRayImage:
     """Make the image; with `width` in fewer, larger pixels, which gather as many more photons.
 
-    A scatter model that takes long tells `watch` how far it is; ValueError where that stops it.
+    A scatter model that takes long tells `watch` how far it is; where that stops it there is no image to speak of.
     """
     camera, local = exposure.camera, exposure.local_camera
     technique = exposure.technique if scatter else replace(exposure.technique, scatter="")

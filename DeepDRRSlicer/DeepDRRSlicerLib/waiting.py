@@ -41,14 +41,14 @@ def exposed(
 
     progress(fraction from 0 to 1) is called some thirty times a second by the thread that waits; it may process events.
     """
-    watch = Watch()
+    watch, called_off = Watch(), False
     with ThreadPoolExecutor(1, thread_name_prefix="DeepDRR") as worker:
         future = worker.submit(exposing.expose, exposure, "full", width, watch=watch)
         try:
-            while not future.done() and not watch.stopped:
+            while not future.done() and not called_off:
                 wait([future], TURN_S)
                 progress(watch.fraction)
-                watch.stopped = cancelled()
+                called_off = cancelled()
         finally:
             watch.stopped = True  # also where progress raises: nobody waits any more
-    return None if cancelled() else future.result()
+    return None if called_off else future.result()
