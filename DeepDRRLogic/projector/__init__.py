@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .devices import DeviceError, choose_device
+from ..gpu.errors import DeviceError
+from .devices import choose_device
 from .fallback import FallbackProjector
 from .protocols import FormedImage, ImageFormer, Projector
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import logging
 import sys
@@ -10,17 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..gpu.errors import DeviceError
+
 _logger = logging.getLogger(__name__)
 
 DEVICES = ("cuda", "torch", "cpu")
-
-
-class DeviceError(RuntimeError):
-    """A device that cannot be used, or no longer; the message says why. The CPU always can."""
-
-
-class DeviceMemoryError(DeviceError):
-    """The device has too little free memory; the message says how much is needed, before any is taken."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +29,9 @@ class Choice:
 
 def cuda_device() -> str:
     """The name of the first NVIDIA GPU; DeviceError says what is missing, or why it was lost."""
-    from .cuda.gpu import Gpu
+    from .cuda.check import trusted_gpu
 
-    gpu = Gpu.primary()
+    gpu = trusted_gpu()
     if gpu.lost is not None:
         raise DeviceError(gpu.lost)
     return gpu.name
@@ -70,7 +63,7 @@ def _may_have_gpu() -> bool:
     """Whether there is an Apple GPU, an NVIDIA driver, or AMD's device file, which torch's ROCm edition needs."""
     if sys.platform == "darwin":
         return True
-    from .cuda.libcuda import library
+    from ..gpu.libcuda import library
 
     try:
         library()
@@ -109,9 +102,3 @@ def choose_device(wanted: str = "auto") -> Choice:
 def _logged(choice: Choice) -> Choice:
     _logger.info("X-rays are projected on %s.", choice)
     return choice
-
-
-@functools.cache
-def warn_once(message: str) -> None:
-    """Log a warning the first time that it comes up in this process."""
-    _logger.warning("%s", message)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ..gpu.errors import DeviceError, DeviceMemoryError
+from ..once import warn_once
 from .cuda.texels import MAX_MATERIALS
-from .devices import DeviceError, DeviceMemoryError, warn_once
 from .protocols import ImageFormer
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from ..gpu.errors import DeviceError, DeviceMemoryError
 from .cuda.texels import box_of_matter
-from .devices import DeviceError, DeviceMemoryError, torch_device
+from .devices import torch_device
 
 if TYPE_CHECKING:
     from ..geometry import Camera

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..collimator import WHOLE_DETECTOR, check_field
 from ..cross_sections import MAX_ENERGY_KEV, MIN_ENERGY_KEV
-from ..projector.devices import warn_once
+from ..once import warn_once
 from ..threads import thread_count
 from .layers import cut
 from .matter import joined

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..projector.devices import warn_once
+from ..once import warn_once
 
 if TYPE_CHECKING:
     from ..geometry import Camera

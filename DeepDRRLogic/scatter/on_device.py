@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..projector.devices import warn_once
+from ..once import warn_once
 from .kernel import responses
 from .known import warn_beyond
 from .layers import FINER, LAYERS, MARGIN, SIDE, STEPS, Sight, sight

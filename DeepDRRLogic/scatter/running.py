@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..projector.devices import DeviceError, warn_once
+from ..gpu.errors import DeviceError
+from ..once import warn_once
 from ..threads import in_slabs
 from .run import Batch, Cancelled, Progress, Run
 from .tallies import COMPONENTS, LEDGER
 
 if TYPE_CHECKING:
-    from ..projector.cuda.gpu import Gpu
+    from ..gpu.device import Gpu
     from .transport import Body
 
 _logger = logging.getLogger(__name__)
@@ -47,10 +48,10 @@ def carry_out(run: Run, device: str, threads: int, progress: Progress | None, ca
 def _gpu(device: str) -> Gpu | None:
     if device == "cpu":
         return None
-    from ..projector.cuda.gpu import Gpu
+    from ..projector.cuda.check import trusted_gpu
 
     try:
-        return Gpu.primary()
+        return trusted_gpu()
     except DeviceError as error:
         if device == "cuda":
             _warn(error)

@@ -21,12 +21,13 @@ from scene import attenuation_cm2_g, material_volume, view_of
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.detector import Detector
 from DeepDRRLogic.geometry import Camera
+from DeepDRRLogic.gpu.device import Gpu
+from DeepDRRLogic.gpu.errors import DeviceError
 from DeepDRRLogic.imaging_chain import ImagingChain
 from DeepDRRLogic.noise import NoiseModel
-from DeepDRRLogic.projector.cuda.gpu import Gpu
+from DeepDRRLogic.projector.cuda.check import trusted_gpu
 from DeepDRRLogic.projector.cuda.host import CudaProjector
 from DeepDRRLogic.projector.cuda.texels import BYTES_PER_VOXEL, box_of_matter, pack
-from DeepDRRLogic.projector.devices import DeviceError
 from DeepDRRLogic.spectrum import Spectrum
 from DeepDRRLogic.threads import thread_count
 from DeepDRRLogic.volume import CTVolume, MaterialVolume
@@ -56,7 +57,7 @@ class Times:
 def main() -> int:
     options = _options()
     try:
-        gpu = Gpu.primary()
+        gpu = trusted_gpu()
     except DeviceError as error:
         print(f"No CUDA device: {error}. Nothing is measured.", file=sys.stderr)
         return NO_DEVICE

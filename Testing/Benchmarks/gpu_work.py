@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from DeepDRRLogic.affine import apply
 from DeepDRRLogic.geometry import Camera
-from DeepDRRLogic.projector.cuda.libcuda import Device
+from DeepDRRLogic.gpu.libcuda import Device
 from DeepDRRLogic.projector.cuda.texel_kernels import LABEL_BITS
 from DeepDRRLogic.projector.cuda.texels import Texels
 

@@ -18,8 +18,9 @@ from scene import material_volume
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.detector import Detector
 from DeepDRRLogic.geometry import Camera
+from DeepDRRLogic.gpu.errors import DeviceError
 from DeepDRRLogic.phantom import phantom
-from DeepDRRLogic.projector.devices import DeviceError, cuda_device
+from DeepDRRLogic.projector.devices import cuda_device
 from DeepDRRLogic.scatter.montecarlo import BATCHES, simulate
 from DeepDRRLogic.scatter.tallies import Tallies
 from DeepDRRLogic.spectrum import Spectrum

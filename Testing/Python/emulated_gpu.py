@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 
 import DeepDRRLogic
-from DeepDRRLogic.projector.cuda import libcuda
-from DeepDRRLogic.projector.cuda.gpu import Gpu
+from DeepDRRLogic.gpu import libcuda
+from DeepDRRLogic.gpu.device import Gpu
+from DeepDRRLogic.projector.cuda import check
 
 HERE = Path(__file__).parent / "emulation"
 LOGIC = Path(DeepDRRLogic.__file__).parent
@@ -98,6 +99,17 @@ class CheckedFunction(libcuda.Function):
 def emulated_gpu():
     """A GPU on the emulation."""
     return Gpu(libcuda.Driver())
+
+
+@contextmanager
+def as_the_gpu_of_this_machine(gpu):
+    """This GPU is the one that everybody is given."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "first_gpu", lambda: gpu)
+        patch.setattr(check, "check_gpu", lambda found: None)
+        check.trusted_gpu.cache_clear()
+        yield gpu
+    check.trusted_gpu.cache_clear()
 
 
 def run_python(program, **environment):

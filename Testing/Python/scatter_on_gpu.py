@@ -15,7 +15,7 @@ from test_scatter import slab
 
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.phantom import phantom
-from DeepDRRLogic.projector.cuda.gpu import Gpu
+from DeepDRRLogic.projector.cuda.check import trusted_gpu
 from DeepDRRLogic.scatter import running
 from DeepDRRLogic.scatter.montecarlo import CancelledError, simulate
 from DeepDRRLogic.volume import MaterialVolume
@@ -32,9 +32,9 @@ def a_machine_with_a_gpu():
         patch.setitem(sys.modules, "pycuda", None)
         patch.setitem(sys.modules, "pycuda.driver", None)
         patch.setattr(running, "_warn", refuse)
-        Gpu.primary.cache_clear()
-        yield Gpu.primary()
-    Gpu.primary.cache_clear()
+        trusted_gpu.cache_clear()
+        yield trusted_gpu()
+    trusted_gpu.cache_clear()
 
 
 def run_of(monkeypatch, *args, **settings):

@@ -10,13 +10,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from emulated_gpu import emulated_gpu, emulation
+from emulated_gpu import as_the_gpu_of_this_machine, emulated_gpu, emulation
 from shapes import centred_affine
 
 from DeepDRRLogic import MaterialVolume
+from DeepDRRLogic.once import warn_once
 from DeepDRRLogic.phantom import phantom
-from DeepDRRLogic.projector import devices
-from DeepDRRLogic.projector.cuda.gpu import Gpu
 from DeepDRRLogic.volume import CTVolume
 
 TESTING = Path(__file__).parents[1]
@@ -55,13 +54,11 @@ def small_scenes(image_check, torso, monkeypatch):
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    devices.warn_once.cache_clear()
-    with emulation():
-        found = emulated_gpu()
-        monkeypatch.setattr(Gpu, "primary", staticmethod(lambda: found))
+def gpu():
+    warn_once.cache_clear()
+    with emulation(), as_the_gpu_of_this_machine(emulated_gpu()) as found:
         yield found
-    devices.warn_once.cache_clear()
+    warn_once.cache_clear()
 
 
 def test_series_pass_where_they_are_their_views_and_only_then(image_check, gpu, monkeypatch, capsys):

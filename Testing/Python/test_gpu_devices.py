@@ -16,14 +16,16 @@ from test_projector import OBLIQUE, random_volume
 
 from DeepDRRLogic.cli import main
 from DeepDRRLogic.detector import Detector
+from DeepDRRLogic.gpu import libcuda
+from DeepDRRLogic.gpu.errors import DeviceError, DeviceMemoryError
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.noise import NoiseModel
+from DeepDRRLogic.once import warn_once
 from DeepDRRLogic.projector import devices, make_projector
 from DeepDRRLogic.projector.cpu import CpuProjector
-from DeepDRRLogic.projector.cuda import libcuda
-from DeepDRRLogic.projector.cuda.gpu import Gpu
+from DeepDRRLogic.projector.cuda.check import trusted_gpu
 from DeepDRRLogic.projector.cuda.host import CudaProjector
-from DeepDRRLogic.projector.devices import DeviceError, DeviceMemoryError, choose_device
+from DeepDRRLogic.projector.devices import choose_device
 from DeepDRRLogic.scatter.montecarlo import simulate
 from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRLogic.spectrum import Spectrum
@@ -43,10 +45,10 @@ def a_volume():
 @pytest.fixture(autouse=True)
 def fresh_process():
     """What is remembered for a process, GPUs and warnings, is forgotten for each test."""
-    for remembered in (Gpu.primary, devices.warn_once):
+    for remembered in (trusted_gpu, warn_once):
         remembered.cache_clear()
     yield
-    for remembered in (Gpu.primary, devices.warn_once):
+    for remembered in (trusted_gpu, warn_once):
         remembered.cache_clear()
 
 
@@ -319,7 +321,7 @@ def test_photons_are_followed_on_the_gpu_where_there_is_one(a_gpu, caplog):
 )  # fmt: skip
 def test_where_the_gpu_cannot_the_cpu_follows_photons_with_one_warning(a_gpu, caplog, settings, reason):
     if "cuInit" not in settings:
-        Gpu.primary()
+        trusted_gpu()
     with told(**settings):
         found, again = scattered("cuda"), scattered("cuda")
     assert len(warnings_of(caplog)) == 1 and re.search(reason, warnings_of(caplog)[0])

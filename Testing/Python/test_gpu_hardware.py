@@ -8,14 +8,16 @@ from shapes import view
 from test_projector import random_volume
 
 from DeepDRRLogic.detector import Detector
+from DeepDRRLogic.gpu.device import Gpu
+from DeepDRRLogic.gpu.errors import DeviceError
+from DeepDRRLogic.gpu.libcuda import Driver
 from DeepDRRLogic.imaging_chain import ImagingChain
 from DeepDRRLogic.noise import NoiseModel
 from DeepDRRLogic.phantom import phantom
 from DeepDRRLogic.projector.cpu import CpuProjector
-from DeepDRRLogic.projector.cuda.gpu import Gpu
+from DeepDRRLogic.projector.cuda.check import trusted_gpu
 from DeepDRRLogic.projector.cuda.host import CudaProjector
-from DeepDRRLogic.projector.cuda.libcuda import Driver
-from DeepDRRLogic.projector.devices import DeviceError, choose_device, torch_device
+from DeepDRRLogic.projector.devices import choose_device, torch_device
 from DeepDRRLogic.scatter import make_scatter, running
 from DeepDRRLogic.scatter.montecarlo import simulate
 from DeepDRRLogic.spectrum import Spectrum
@@ -29,7 +31,7 @@ IDEAL = Detector.ideal()
 def gpu(request):
     """The GPU by PyCUDA, where that is installed, and without it."""
     try:
-        found = Gpu.primary()
+        found = trusted_gpu()
     except DeviceError as error:
         pytest.skip(f"no CUDA device: {error}")
     if request.param == "as found":

@@ -14,10 +14,10 @@ from test_projector import random_volume
 from DeepDRRLogic.crosstalk import separable_kernel, spread, widened
 from DeepDRRLogic.detector import Detector, ReadoutNoise, detector, detector_names
 from DeepDRRLogic.exposure import expose
+from DeepDRRLogic.gpu.device import DeviceArray
 from DeepDRRLogic.imaging_chain import ImagingChain
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.noise import NoiseModel
-from DeepDRRLogic.projector.cuda.gpu import DeviceArray
 from DeepDRRLogic.projector.cuda.host import CudaProjector
 from DeepDRRLogic.projector.cuda.imaging import Beam, develop
 from DeepDRRLogic.spectrum import Spectrum
@@ -249,7 +249,7 @@ def test_memory_is_used_again_and_given_back(gpu):
 
 
 def test_only_so_much_spare_memory_is_kept(gpu, monkeypatch):
-    monkeypatch.setattr("DeepDRRLogic.projector.cuda.gpu.MOST_SPARE_BYTES", 3 * 2**20)
+    monkeypatch.setattr("DeepDRRLogic.gpu.device.MOST_SPARE_BYTES", 3 * 2**20)
     with gpu.active():
         arrays = [DeviceArray(gpu, (2**18,)) for _ in range(9)]
     held = library().emulated_used_bytes()

@@ -44,12 +44,12 @@ def test_pycuda_drives_the_emulation_as_it_would_a_gpu(tmp_path):
         from DeepDRRLogic.imaging_chain import ImagingChain
         from DeepDRRLogic.noise import NoiseModel
         from DeepDRRLogic.projector.cpu import CpuProjector
-        from DeepDRRLogic.projector.cuda.gpu import Gpu
+        from DeepDRRLogic.projector.cuda.check import trusted_gpu
         from DeepDRRLogic.projector.cuda.host import CudaProjector
         from DeepDRRLogic.scatter import running
         from DeepDRRLogic.scatter.montecarlo import simulate
         from DeepDRRLogic.spectrum import Spectrum
-        gpu = Gpu.primary()
+        gpu = trusted_gpu()
         assert gpu.driver is pycuda.driver, gpu.driver
         volume, camera = random_volume(shape=(20, 22, 24)), view(20, 10, size=(24, 18), pitch=1.0)
         projector = CudaProjector(volume, gpu=gpu)
@@ -114,7 +114,7 @@ def test_the_shipped_ptx_has_the_kernels_and_parameters_of_the_source(build_ptx,
         gpu = emulated_gpu()
         for kernel, parameters in entries.items():
             with gpu.active():
-                function = gpu.function(kernel, source.with_suffix(".ptx"))
+                function = gpu.function(source.with_suffix(".ptx"), kernel)
             sizes = (ctypes.c_int * 32)()
             count = library().emulated_parameters(function._handle, sizes)
             found = re.findall(r"\.param (?:\.align 8 )?\.[a-z](\d+) \w+(?:\[(\d+)\])?", parameters)

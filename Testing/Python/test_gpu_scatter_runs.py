@@ -130,8 +130,8 @@ def test_photons_are_numbered_beyond_32_bits(gpu, monkeypatch):
             tally, ledger = (gpu.zeros((40, size), np.float64) for size in (4 * 16 * 4, 7))
             pointers = tally.pointer, ledger.pointer
             gpu.launch(
-                "follow", (4000, 1, 1), host.BLOCK, scene.numbers, np.uint64(1), np.uint64(first), np.uint32(4000),
-                *pointers, ptx=host.PTX,
+                host.PTX, "follow", (4000, 1, 1), host.BLOCK, scene.numbers, np.uint64(1), np.uint64(first),
+                np.uint32(4000), *pointers,
             )  # fmt: skip
         return tally.get()[:, :64].sum(axis=0)
 

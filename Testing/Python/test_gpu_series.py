@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from emulated_gpu import calls_since_asked, emulated_gpu, emulation, library, told
+from emulated_gpu import as_the_gpu_of_this_machine, calls_since_asked, emulated_gpu, emulation, library, told
 from shapes import view
 from test_gpu_imaging import Fog
 from test_projector import random_volume
@@ -15,9 +15,8 @@ from test_projector import random_volume
 from DeepDRRLogic.detector import detector
 from DeepDRRLogic.imaging_chain import ImagingChain
 from DeepDRRLogic.noise import NoiseModel
-from DeepDRRLogic.projector import devices
+from DeepDRRLogic.once import warn_once
 from DeepDRRLogic.projector.cuda import host
-from DeepDRRLogic.projector.cuda.gpu import Gpu
 from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRLogic.spectrum import Spectrum
 
@@ -27,14 +26,12 @@ SIZE = (24, 18)
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu():
     """The emulated GPU, which the simulator finds."""
-    devices.warn_once.cache_clear()
-    with emulation():
-        found = emulated_gpu()
-        monkeypatch.setattr(Gpu, "primary", staticmethod(lambda: found))
+    warn_once.cache_clear()
+    with emulation(), as_the_gpu_of_this_machine(emulated_gpu()) as found:
         yield found
-    devices.warn_once.cache_clear()
+    warn_once.cache_clear()
 
 
 def cameras(count, size=SIZE):

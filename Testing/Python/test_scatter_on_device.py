@@ -7,13 +7,12 @@ import warnings
 
 import numpy as np
 import pytest
-from emulated_gpu import calls_since_asked, emulated_gpu, emulation
+from emulated_gpu import as_the_gpu_of_this_machine, calls_since_asked, emulated_gpu, emulation
 
 from DeepDRRLogic import CArm, MaterialVolume, Spectrum, XRaySimulator
 from DeepDRRLogic.detector import Detector, detector
+from DeepDRRLogic.once import warn_once
 from DeepDRRLogic.phantom import phantom
-from DeepDRRLogic.projector import devices
-from DeepDRRLogic.projector.cuda.gpu import Gpu
 from DeepDRRLogic.scatter.antiscatter import AntiScatterGrid
 from DeepDRRLogic.scatter.kernel import KernelScatter
 
@@ -99,7 +98,7 @@ def test_an_empty_beam_scatters_nothing_in_torch(patient):
 @pytest.fixture
 def a_gpu_for_torch_too(monkeypatch):
     """The emulated GPU; its memory is the host's, so torch's CPU can stand for torch's GPU."""
-    devices.warn_once.cache_clear()
+    warn_once.cache_clear()
     handed = property(
         lambda tensor: {
             "shape": tuple(tensor.shape), "typestr": "<f4", "data": (tensor.data_ptr(), False), "strides": None,
@@ -108,11 +107,9 @@ def a_gpu_for_torch_too(monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(torch.Tensor, "__cuda_array_interface__", handed)
     monkeypatch.setattr(on_device, "gpu_of_torch", lambda: CPU)
-    with emulation():
-        found = emulated_gpu()
-        monkeypatch.setattr(Gpu, "primary", staticmethod(lambda: found))
+    with emulation(), as_the_gpu_of_this_machine(emulated_gpu()) as found:
         yield found
-    devices.warn_once.cache_clear()
+    warn_once.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["kernel", "network"])

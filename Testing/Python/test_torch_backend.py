@@ -9,8 +9,8 @@ import pytest
 from shapes import centred_affine, view, volume_of
 from test_projector import LEFT_HANDED, low_pass
 
+from DeepDRRLogic.gpu.errors import DeviceError, DeviceMemoryError
 from DeepDRRLogic.projector import make_projector
-from DeepDRRLogic.projector.devices import DeviceError, DeviceMemoryError
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 torch_backend = pytest.importorskip("DeepDRRLogic.projector.torch_backend")

@@ -102,11 +102,11 @@ def _status(passed: bool | None) -> int:
 
 def check_device(options: argparse.Namespace) -> int:
     """Whether there is a device that computes what it should, and what it is."""
-    from DeepDRRLogic.projector.cuda.gpu import Gpu
-    from DeepDRRLogic.projector.devices import DeviceError
+    from DeepDRRLogic.gpu.errors import DeviceError
+    from DeepDRRLogic.projector.cuda.check import trusted_gpu
 
     try:
-        gpu = Gpu.primary()
+        gpu = trusted_gpu()
     except DeviceError as error:
         print(f"no CUDA device: {error}")
         return NO_DEVICE
@@ -193,14 +193,14 @@ def _renderer(options: argparse.Namespace):  # type: ignore[no-untyped-def]
     from DeepDRRLogic.imaging_chain import ImagingChain
     from DeepDRRLogic.noise import NoiseModel
     from DeepDRRLogic.phantom import phantom
-    from DeepDRRLogic.projector.cuda.gpu import Gpu
+    from DeepDRRLogic.projector.cuda.check import trusted_gpu
     from DeepDRRLogic.projector.cuda.host import CudaProjector
     from DeepDRRLogic.spectrum import Spectrum
     from DeepDRRLogic.volume import MaterialVolume
 
     torso = phantom(spacing_mm=4.0)
     volume = MaterialVolume.from_ct(torso.ct, torso.labels)
-    gpu = Gpu.primary()
+    gpu = trusted_gpu()
     projector = CudaProjector(volume, gpu=gpu)
     which, spectrum = Detector.csi_flat_panel(), Spectrum.preset("90kV")
     arm = CArm(isocenter_ras_mm=tuple(volume.center_ras), width=155, height=120, pixel_pitch_mm=2.4)

@@ -72,7 +72,7 @@ def check_parity(cts: Sequence[Path], most_seconds: float) -> bool | None:
 def check_memory(cube: int) -> bool:
     """What a full cube takes on the device, against its float16 size."""
     from DeepDRRLogic.materials import material
-    from DeepDRRLogic.projector.cuda.gpu import Gpu
+    from DeepDRRLogic.projector.cuda.check import trusted_gpu
     from DeepDRRLogic.projector.cuda.host import CudaProjector
 
     shape = (cube,) * 3
@@ -80,7 +80,7 @@ def check_memory(cube: int) -> bool:
     labels[:, :, ::7] = 1
     materials = material("soft_tissue"), material("bone")
     volume = MaterialVolume(np.ones(shape, np.float32), labels, materials, np.eye(4))
-    gpu = Gpu.primary()
+    gpu = trusted_gpu()
     with gpu.active():
         before = gpu.driver.mem_get_info()[0]
     projector = CudaProjector(volume, gpu=gpu)
@@ -116,7 +116,7 @@ def check_fast_scatter() -> bool | None:
     """
     import torch
 
-    from DeepDRRLogic.projector.cuda.gpu import Gpu
+    from DeepDRRLogic.projector.cuda.check import trusted_gpu
     from DeepDRRLogic.scatter import make_scatter
     from DeepDRRLogic.scatter.on_device import gpu_of_torch
 
@@ -137,7 +137,7 @@ def check_fast_scatter() -> bool | None:
         error = float(np.abs(planes[:, 1:2] / np.stack(host) - 1.0).max())
         print(f"{name}: differs from the host by {error:.2e} at most ({allowed:g} allowed)", flush=True)
         passed &= error < allowed
-        rows += _scatter_times(Gpu.primary(), volume, name)
+        rows += _scatter_times(trusted_gpu(), volume, name)
     print(report.table(["scatter, pixels, views per batch", "whole image on the device", "without scatter"], rows))
     print("Milliseconds per view, median, by the device's clock.")
     return passed

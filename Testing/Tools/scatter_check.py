@@ -95,7 +95,7 @@ def warnings_as_errors() -> Iterator[None]:
             raise RuntimeError(record.getMessage())
         return True
 
-    logger = logging.getLogger("DeepDRRLogic.projector.devices")
+    logger = logging.getLogger("DeepDRRLogic.once")
     logger.addFilter(refuse)
     try:
         yield

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
 
 import numpy as np
 
 from ...carm import CArm
 from ...detector import Detector
 from ...exposure import expose
+from ...gpu.device import Gpu, first_gpu
+from ...gpu.errors import DeviceError
 from ...imaging_chain import ImagingChain
 from ...materials import material
 from ...spectrum import Spectrum
 from ...volume import MaterialVolume
-from ..devices import DeviceError
 from ..reference import project_exactly
-
-if TYPE_CHECKING:
-    from .gpu import Gpu
 
 WORST = 0.02
 """Relative error of the mean square from which a GPU is not believed; the scene's own is some 0.005."""
+
+
+@functools.cache
+def trusted_gpu() -> Gpu:
+    """The first GPU, once it has proven to compute what it should; the same object each time, else DeviceError."""
+    gpu = first_gpu()
+    check_gpu(gpu)
+    return gpu
 
 
 def check_gpu(gpu: Gpu) -> None:

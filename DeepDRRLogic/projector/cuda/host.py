@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ...affine import apply
+from ...gpu.device import MOST_SPARE_BYTES, DeviceArray, Gpu
+from ...gpu.errors import DeviceMemoryError
+from ...gpu.textures import Texture
 from ...grid import size_text
 from ...threads import thread_count
 from .. import FormedImage
-from ..devices import DeviceMemoryError
-from .gpu import MOST_SPARE_BYTES, DeviceArray, Gpu
+from . import PTX
+from .check import trusted_gpu
 from .imaging import Beam, DeviceImages, develop, planes_of_view, scatter_planes
 from .texels import BYTES_PER_VOXEL, MAX_MATERIALS, box_of_matter, check_materials, pack
-from .textures import Texture
 
 if TYPE_CHECKING:
     from ...detector import Detector
@@ -52,7 +54,7 @@ class CudaProjector:
     """
 
     def __init__(self, volume: MaterialVolume, threads: int | None = None, gpu: Gpu | None = None) -> None:
-        self.gpu = gpu or Gpu.primary()
+        self.gpu = gpu or trusted_gpu()
         self.materials = volume.materials
         check_materials(volume)
         box = box_of_matter(volume)
@@ -108,7 +110,7 @@ class CudaProjector:
     def _add_to(self, out: DeviceArray, views: DeviceArray, plane_of: DeviceArray) -> None:
         count, planes, height, width = out.shape
         self.gpu.launch(
-            f"project_{columns_for(len(self.materials))}", (width, height, count), BLOCK,
+            PTX, f"project_{columns_for(len(self.materials))}", (width, height, count), BLOCK,
             self._density.handle, self._labels.handle, *self._size, views.pointer, np.int32(width), np.int32(height),
             plane_of.pointer, np.int32(len(self.materials)), np.int32(planes), out.pointer,
         )  # fmt: skip

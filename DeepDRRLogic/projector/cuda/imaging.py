@@ -11,8 +11,9 @@ import numpy as np
 
 from ...crosstalk import Kernel, checked_kernel
 from ...exposure import detection_weights
+from ...gpu.device import DeviceArray, Gpu
 from ...noise import MAX_PHOTONS_PER_PIXEL
-from .gpu import DeviceArray, Gpu
+from . import PTX
 
 if TYPE_CHECKING:
     from ...detector import Detector, ReadoutNoise
@@ -102,13 +103,13 @@ def develop(
 
     sums = DeviceArray(gpu, (views, rows, height, width))
     gpu.launch(
-        f"expose_{columns}", (pixels, views, -(-rows // ROWS_AT_A_TIME)), LINE,
+        PTX, f"expose_{columns}", (pixels, views, -(-rows // ROWS_AT_A_TIME)), LINE,
         area_densities.pointer, np.int32(materials), np.int32(pixels), beam.minus_mu.pointer, beam.weights.pointer,
         np.int32(energies), np.int32(rows), sums.pointer,
     )  # fmt: skip
     if scatter is not None:
         gpu.launch(
-            "add_scatter", (pixels, rows, views), LINE,
+            PTX, "add_scatter", (pixels, rows, views), LINE,
             _address(scatter), beam.plane_of.pointer, np.int32(3 * beam.channels + 1), np.int32(rows), np.int32(pixels),
             sums.pointer,
         )  # fmt: skip
@@ -119,7 +120,7 @@ def develop(
     if noise is not None:
         drawn = DeviceArray(gpu, (views, beam.channels, padded))
         gpu.launch(
-            "quantum_noise", (padded, beam.channels, views), LINE,
+            PTX, "quantum_noise", (padded, beam.channels, views), LINE,
             *frame, *margins, n0, np.int32(noise.quantum == "compound"), _seed(seed), drawn.pointer,
         )  # fmt: skip
     kernel = gpu.constant(crosstalk)
@@ -130,7 +131,7 @@ def develop(
         area_densities,
     )
     gpu.launch(
-        "finish", (pixels, views, 1), LINE,
+        PTX, "finish", (pixels, views, 1), LINE,
         *frame, drawn.pointer if drawn else np.uint64(0), kernel.pointer, *margins, n0,
         images.signal.pointer, images.photons.pointer, images.mean_energy_kev.pointer,
     )  # fmt: skip
@@ -185,7 +186,7 @@ def _add_readout(gpu: Gpu, signal: DeviceArray, readout: ReadoutNoise, seed: int
     warm_up = 4 * math.ceil(min(reach, width) / 4)
     segment = max(warm_up, 32)
     gpu.launch(
-        "readout_noise", (-(-width // segment), channels * height, views), (32, 1, 1),
+        PTX, "readout_noise", (-(-width // segment), channels * height, views), (32, 1, 1),
         signal.pointer, np.int32(width), np.int32(channels * height), np.float32(readout.std_signal),
         np.float32(readout.neighbour_correlation), np.int32(segment), np.int32(warm_up), _seed(seed),
     )  # fmt: skip

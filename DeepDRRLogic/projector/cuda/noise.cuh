@@ -1,5 +1,5 @@
 // Noise of the photons and of the readout: what noise.py does, with random numbers of its own.
-#include "philox.cuh"
+#include "../../gpu/philox.cuh"
 
 // Two standard normal numbers (Box and Muller 1958).
 __device__ __forceinline__ void normals(word bits0, word bits1, float &one, float &other) {

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...projector.devices import DeviceError
+from ...gpu.errors import DeviceError
 from ..run import Batch, Cancelled, Progress, Run
 from ..tallies import COMPONENTS, LEDGER
 from .scene import DeviceScene
 
 if TYPE_CHECKING:
-    from ...projector.cuda.gpu import Gpu
+    from ...gpu.device import Gpu
 
 PTX = resources.files(__package__).joinpath("transport.ptx")
 BLOCK = (128, 1, 1)
@@ -44,7 +44,7 @@ def run_on_gpu(run: Run, gpu: Gpu, progress: Progress | None, cancelled: Cancell
 
     def follow(first: int, count: int) -> None:
         arguments = seed, np.uint64(first), np.uint32(count), tally.pointer, ledger.pointer
-        gpu.launch("follow", (count, 1, 1), BLOCK, scene.numbers, *arguments, ptx=PTX)
+        gpu.launch(PTX, "follow", (count, 1, 1), BLOCK, scene.numbers, *arguments)
 
     done = in_launches(gpu, run.photons, follow, progress, cancelled)
     counted, energies = tally.get(), ledger.get()
@@ -63,7 +63,7 @@ def weigh(gpu: Gpu, scene: DeviceScene, run: Run) -> None:
 
     def transmissions(first: int, count: int) -> None:
         arguments = mean_kev, np.uint64(first), np.uint32(count), worth.pointer
-        gpu.launch("transmissions", (count, 1, 1), BLOCK, scene.numbers, *arguments, ptx=PTX)
+        gpu.launch(PTX, "transmissions", (count, 1, 1), BLOCK, scene.numbers, *arguments)
 
     in_launches(gpu, run.body.density.size, transmissions)
     shares = run.weighed(worth.get()).worth

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...projector.devices import DeviceError
+from ...gpu.errors import DeviceError
 from .. import transport
 from ..run import Run
 
 if TYPE_CHECKING:
-    from ...projector.cuda.gpu import DeviceArray, Gpu
+    from ...gpu.device import DeviceArray, Gpu
 
 MAX_MATERIALS = 16
 

@@ -2,7 +2,7 @@
 // source: nvcc makes transport.ptx of it (Testing/Tools/build_ptx.py), and the tests compile it as C++ against a shim
 // that stands in for CUDA.
 
-#include "../../projector/cuda/philox.cuh"
+#include "../../gpu/philox.cuh"
 
 #include "scene.cuh"
 

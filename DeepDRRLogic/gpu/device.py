@@ -1,32 +1,28 @@
-"""The GPU as we use it: the primary context, shared with torch, our kernels, and memory that is used again."""
+"""The GPU as we use it: the primary context, shared with torch, kernels, and memory that is used again."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..devices import DeviceError, DeviceMemoryError
 from . import libcuda
+from .errors import DeviceError, DeviceMemoryError
 from .libcuda import CudaError, CudaMemoryError, Memory, call
 from .textures import Texture
 
 _logger = logging.getLogger(__name__)
 
-KERNELS = resources.files(__package__).joinpath("kernels.ptx")
-
 LEAST_CAPABILITY = (7, 5)
-"""Turing: what kernels.ptx is made for. The driver translates it for anything newer."""
+"""Turing: what our PTX files are made for. The driver translates them for anything newer."""
 
 MOST_SPARE_BYTES = 512 * 2**20
 
@@ -34,7 +30,7 @@ MOST_CONSTANTS = 64
 
 
 class Gpu:
-    """One GPU with our kernels.
+    """One GPU.
 
     `driver` is the module pycuda.driver, or libcuda.Driver. Raises DeviceError for a GPU that is missing, too old or
     without a usable driver. Once it has failed for another reason than memory it is `lost`: it is not asked again.
@@ -57,34 +53,6 @@ class Gpu:
         self._modules: dict[Traversable, Any] = {}
         self._functions: dict[tuple[Traversable, str], Any] = {}
         self._constants: dict[tuple[bytes, tuple[int, ...], str], DeviceArray] = {}
-        with self.active():
-            self._module(KERNELS)
-
-    @staticmethod
-    @functools.cache
-    def primary() -> Gpu:
-        """The first GPU, once it has proven to compute what it should; the same object each time, else DeviceError.
-
-        By PyCUDA where that is installed, else by the library of the NVIDIA driver.
-        """
-        try:
-            libcuda.library()
-        except OSError as error:
-            raise DeviceError("there is no NVIDIA driver") from error
-        try:
-            with warnings.catch_warnings():
-                # A PyCUDA that was built for another driver says so by a warning; we go on without it.
-                warnings.simplefilter("ignore")
-                import pycuda.driver as driver
-        except Exception as error:  # what a broken installation raises: on Windows FileNotFoundError, for one
-            _logger.debug("PyCUDA cannot be imported (%s): the NVIDIA driver is called directly.", error)
-            gpu = Gpu(libcuda.Driver())
-        else:
-            gpu = Gpu(driver)
-        from .check import check_gpu
-
-        check_gpu(gpu)
-        return gpu
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -139,13 +107,13 @@ class Gpu:
             self._spare.setdefault(nbytes, []).append(memory)
 
     def launch(
-        self, kernel: str, threads: tuple[int, ...], block: tuple[int, int, int], *args: Any, ptx: Traversable = KERNELS
+        self, ptx: Traversable, kernel: str, threads: tuple[int, ...], block: tuple[int, int, int], *args: Any
     ) -> None:
         """Run a kernel of a PTX file over `threads` (x, y, z), rounded up to whole blocks. Call it while active."""
         grid = tuple(-(-count // size) for count, size in zip(threads, block, strict=True))
-        self.function(kernel, ptx)(*args, block=block, grid=grid)
+        self.function(ptx, kernel)(*args, block=block, grid=grid)
 
-    def function(self, kernel: str, ptx: Traversable = KERNELS) -> Any:
+    def function(self, ptx: Traversable, kernel: str) -> Any:
         """A kernel of a PTX file, which the driver translates when it is first asked for. Call it while active."""
         if (ptx, kernel) not in self._functions:
             self._functions[ptx, kernel] = self._module(ptx).get_function(kernel)
@@ -195,6 +163,23 @@ class Gpu:
     def _lose(self, what: str) -> str:
         self.lost = f"{self.name} {what}"
         return self.lost
+
+
+def first_gpu() -> Gpu:
+    """The first GPU, by PyCUDA where that is installed, else by the library of the NVIDIA driver; else DeviceError."""
+    try:
+        libcuda.library()
+    except OSError as error:
+        raise DeviceError("there is no NVIDIA driver") from error
+    try:
+        with warnings.catch_warnings():
+            # A PyCUDA that was built for another driver says so by a warning; we go on without it.
+            warnings.simplefilter("ignore")
+            import pycuda.driver as driver
+    except Exception as error:  # what a broken installation raises: on Windows FileNotFoundError, for one
+        _logger.debug("PyCUDA cannot be imported (%s): the NVIDIA driver is called directly.", error)
+        return Gpu(libcuda.Driver())
+    return Gpu(driver)
 
 
 def _torch_lets_go() -> bool:
