@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import vtk
 
+from DeepDRRLogic.affine import rigid
+
 from . import carm_shapes as shapes
 from .carm_dimensions import ARC_THICKNESS_MM, ARC_WIDTH_MM, TUBE_DEPTH_MM, Dimensions
 from .carm_part import ACCENT, ENAMEL, GLASS, GRAPHITE, SILVER, Finish, Part
-from .carm_stand import ARC_HALF_ANGLE_DEG, STANDS, turn
+from .carm_stand import ARC_HALF_ANGLE_DEG, STANDS
+from .kinematics import about
 
 Solids = dict[str, tuple[vtk.vtkPolyData, Finish]]
 
@@ -143,9 +146,7 @@ def _grip(z: float, y: float) -> vtk.vtkPolyData:
 
 
 def _to_stand(solid: vtk.vtkPolyData, d: Dimensions) -> vtk.vtkPolyData:
-    matrix = np.eye(4)
-    matrix[:3, :3] = turn("y", STANDS[d.stand])
-    return shapes.transformed(solid, matrix)
+    return shapes.transformed(solid, rigid(about("y", STANDS[d.stand])))
 
 
 def _shifted(solids: Solids, x: float, z: float) -> Solids:

@@ -188,8 +188,7 @@ class CArmNodes:
     def set_arm(self, arm: CArm) -> None:
         """Take over a position and everything else of a C-arm, its limits left aside."""
         settings = {name: getattr(arm, name) for name in _STORED}
-        spin = arm.roll_deg if arm.is_read_from_detector else -arm.roll_deg
-        angles = (arm.primary_angle_deg, arm.secondary_angle_deg, spin)
+        angles = kinematics.angles_of(arm)
         pose = rigid(kinematics.gantry_rotation(angles), arm.isocenter_in_patient_ras_mm)
         matrices = self._joints_for(pose, angles)
         with ModifyTogether([self.node(joint) for joint in JOINTS]):

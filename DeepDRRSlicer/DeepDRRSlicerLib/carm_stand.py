@@ -1,22 +1,19 @@
 """How a C-arm's stand follows its C: the joints of a real machine, found from where the C is.
 
-The gantry frame has the isocentre as its origin, y along the central ray from source to detector, z up in the
-unrolled picture and x = y × z; at rest it is RAS. Angles and beam: DeepDRRLogic/carm.py. A stand is at one
-side of the table, and its frame has x from the isocentre to the machine.
+The gantry frame is that of kinematics.py. A stand is at one side of the table, and its frame has x from the isocentre
+to the machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from DeepDRRLogic.geometry import Camera
+from DeepDRRLogic.affine import FloatArray, rigid
 
-FloatArray = npt.NDArray[np.float64]
+from .kinematics import about
 
 # Turn about the front (y) that takes x, the patient's right, to the side where the machine stands.
 STANDS: Mapping[str, float] = {"right": 0.0, "left": 180.0, "head": -90.0, "feet": 90.0}
@@ -30,33 +27,6 @@ LIFT_REACH_MM = 220.0
 _POLE = 1e-9
 
 
-def turn(axis: str, angle_deg: float) -> FloatArray:
-    """Rotation (3, 3) about an axis of RAS, "x", "y" or "z", positive counterclockwise seen from its tip."""
-    cosine, sine = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
-    i, j = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
-    rotation = np.eye(3)
-    rotation[[i, j], [i, j]] = cosine
-    rotation[i, j], rotation[j, i] = -sine, sine
-    return rotation
-
-
-def gantry_rotation(primary_deg: float, secondary_deg: float) -> FloatArray:
-    """Rotation (3, 3) of the gantry frame in RAS: CRAN/CAUD about its x, then LAO/RAO about the patient's z.
-
-    Its y and z columns are the beam and the upward direction of `DeepDRRLogic.carm.beam_frame_ras`.
-    """
-    return turn("z", primary_deg) @ turn("x", secondary_deg)
-
-
-def gantry_from_camera(camera: Camera, source_to_isocenter_mm: float) -> FloatArray:
-    """`ras_from_gantry` (4, 4) of the C-arm that takes this picture, its roll included."""
-    x, y, z = camera.camera_from_ras[:3, :3]
-    ras_from_gantry = np.eye(4)
-    ras_from_gantry[:3, :3] = np.column_stack((x, z, -y))
-    ras_from_gantry[:3, 3] = camera.source_ras + source_to_isocenter_mm * z
-    return ras_from_gantry
-
-
 def joint_angles_deg(rotation: npt.ArrayLike, stand: str) -> tuple[float, float, float]:
     """Swivel, angular and orbital angle of the machine that holds its C in this `rotation` (3, 3), degrees.
 
@@ -66,7 +36,7 @@ def joint_angles_deg(rotation: npt.ArrayLike, stand: str) -> tuple[float, float,
     machine on either side of the table: the one that needs no turn round the table, unless the C would slide
     out of its guide. At angular ±90°, where swivel and orbital do the same, the machine is not swivelled.
     """
-    to_stand = turn("y", STANDS[stand])
+    to_stand = about("y", STANDS[stand])
     m = to_stand.T @ np.asarray(rotation, dtype=np.float64) @ to_stand
     # m = Ry(swivel) Rx(angular) Rz(orbital); its second row and third column hold the angles.
     upright = float(np.hypot(m[1, 0], m[1, 1]))
@@ -101,26 +71,19 @@ def group_matrices(
     isocenter = gantry[:3, 3]
     swivel, angular, _ = joint_angles_deg(gantry[:3, :3], stand)
     wigwag = float(np.clip(swivel, -WIGWAG_REACH_DEG, WIGWAG_REACH_DEG))
-    arm = turn("y", STANDS[stand] + swivel)
+    arm = about("y", STANDS[stand] + swivel)
     column = isocenter + column_distance_mm * arm[:, 0]
-    wheeled = turn("y", STANDS[stand] + swivel - wigwag)
+    wheeled = about("y", STANDS[stand] + swivel - wigwag)
     rest = isocenter[1] if rest_height_ras_mm is None else rest_height_ras_mm
     lifted = np.clip(isocenter[1] - rest, -LIFT_REACH_MM, LIFT_REACH_MM)
     floor = column - (isocenter_height_mm + lifted) * np.array([0.0, 1.0, 0.0])
     return {
         "orbital": gantry,
-        "angular": _placed(arm @ turn("x", angular), isocenter),
-        "wigwag": _placed(arm, isocenter),
-        "lift": _placed(wheeled, column),
-        "base": _placed(wheeled, floor),
+        "angular": rigid(arm @ about("x", angular), isocenter),
+        "wigwag": rigid(arm, isocenter),
+        "lift": rigid(wheeled, column),
+        "base": rigid(wheeled, floor),
     }
-
-
-def _placed(rotation: FloatArray, origin: FloatArray) -> FloatArray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation
-    matrix[:3, 3] = origin
-    return matrix
 
 
 def _wrapped(angle_deg: float) -> float:

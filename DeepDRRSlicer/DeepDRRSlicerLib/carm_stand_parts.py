@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import vtk
+
+from DeepDRRLogic.affine import rigid
 
 from . import carm_shapes as shapes
 from .carm_dimensions import Dimensions
 from .carm_part import ACCENT, ENAMEL, GLASS, GRAPHITE, RUBBER, SILVER, Part
-from .carm_stand import LIFT_REACH_MM, turn
+from .carm_stand import LIFT_REACH_MM
+from .kinematics import about
 
 _MAST_HEAD_MM = 112.0  # from the arm's axis to the lower end of the mast's head
 
@@ -119,7 +121,4 @@ def _console() -> dict[str, Part]:
 
 
 def _leaning(solid: vtk.vtkPolyData) -> vtk.vtkPolyData:
-    matrix = np.eye(4)
-    matrix[:3, :3] = turn("z", -48.0)
-    matrix[:3, 3] = 215.0, 745.0, 0.0
-    return shapes.transformed(solid, matrix)
+    return shapes.transformed(solid, rigid(about("z", -48.0), (215.0, 745.0, 0.0)))

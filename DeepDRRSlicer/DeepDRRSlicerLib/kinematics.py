@@ -7,25 +7,39 @@ from the outside in, gives the beam and the up direction of `DeepDRRLogic.carm.b
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
 import numpy as np
 import numpy.typing as npt
 
 from DeepDRRLogic.affine import FloatArray, rigid, rotation
 
+if TYPE_CHECKING:
+    from DeepDRRLogic.carm import CArm
+
 Angles = tuple[float, float, float]
 
-AXES = {"wigwag": (0.0, 1.0, 0.0), "primary": (0.0, 0.0, 1.0), "secondary": (1.0, 0.0, 0.0), "roll": (0.0, 1.0, 0.0)}
+Axis = Literal["x", "y", "z"]
+
+AXES: dict[str, Axis] = {"wigwag": "y", "primary": "z", "secondary": "x", "roll": "y"}
 """The axis that each turning joint turns about, in its parent's frame."""
+
+_DIRECTIONS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 _POLE = 1e-9
 
 
-def turn(joint: str, angle_deg: float) -> FloatArray:
-    """The rotation (3, 3) of a turning joint; exact at multiples of 90°."""
+def about(axis: Axis, angle_deg: float) -> FloatArray:
+    """The rotation (3, 3) about an axis, counter-clockwise seen against it; exact at multiples of 90°."""
     quarter, rest = divmod(angle_deg, 90.0)
     if rest == 0.0:
-        return np.round(rotation(AXES[joint], 90.0 * (quarter % 4)))
-    return rotation(AXES[joint], angle_deg)
+        return np.round(rotation(_DIRECTIONS[axis], 90.0 * (quarter % 4)))
+    return rotation(_DIRECTIONS[axis], angle_deg)
+
+
+def turn(joint: str, angle_deg: float) -> FloatArray:
+    """The rotation (3, 3) of a turning joint."""
+    return about(AXES[joint], angle_deg)
 
 
 def angle_about(joint: str, matrix: npt.ArrayLike) -> float:
@@ -34,10 +48,16 @@ def angle_about(joint: str, matrix: npt.ArrayLike) -> float:
     It maximises the trace of turn(angle)ᵀ · matrix: tan = a · skew / (trace − aᵀ·matrix·a).
     """
     R = np.asarray(matrix, np.float64)
-    a = np.array(AXES[joint])
+    a = np.array(_DIRECTIONS[AXES[joint]])
     skew = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
     angle = float(np.degrees(np.arctan2(a @ skew, np.trace(R) - a @ R @ a)))
     return 180.0 if angle == -180.0 else angle
+
+
+def angles_of(arm: CArm) -> Angles:
+    """(α, β, ρ) in degrees of a C-arm's gantry: a picture read from the source's side turns the other way."""
+    spin = arm.roll_deg if arm.is_read_from_detector else -arm.roll_deg
+    return arm.primary_angle_deg, arm.secondary_angle_deg, spin
 
 
 def gantry_rotation(angles_deg: Angles) -> FloatArray:

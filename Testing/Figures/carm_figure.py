@@ -19,11 +19,12 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "DeepDRRSlicer")]
 
+from DeepDRRLogic.affine import rigid
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.phantom import phantom
 from DeepDRRSlicerLib.carm_dimensions import Dimensions
 from DeepDRRSlicerLib.carm_model import build_parts, group_matrices
-from DeepDRRSlicerLib.carm_stand import gantry_from_camera
+from DeepDRRSlicerLib.kinematics import angles_of, gantry_rotation
 
 FOLDER = ROOT / "Resources" / "Screenshots"
 PANEL = (600, 540)
@@ -95,7 +96,7 @@ def add_body(renderer: vtk.vtkRenderer, ct) -> None:
 
 def add_machine(renderer: vtk.vtkRenderer, arm: CArm) -> None:
     dimensions = Dimensions.of(arm)
-    matrices = group_matrices(dimensions, gantry_from_camera(arm.camera(), arm.source_to_isocenter_mm))
+    matrices = group_matrices(dimensions, rigid(gantry_rotation(angles_of(arm)), arm.isocenter_in_patient_ras_mm))
     for part in build_parts(dimensions).values():
         actor = actor_of(part.poly_data, matrices[part.group])
         looks = actor.GetProperty()

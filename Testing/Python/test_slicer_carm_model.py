@@ -13,6 +13,7 @@ vtk = pytest.importorskip("vtk", reason="needs the wheel slicer-core")
 
 from vtk.util.numpy_support import vtk_to_numpy
 
+from DeepDRRLogic.affine import rigid
 from DeepDRRLogic.carm import CArm, beam_frame_ras
 from DeepDRRLogic.carm_presets import carm_presets
 from DeepDRRLogic.collimator import parse_collimator
@@ -22,11 +23,9 @@ from DeepDRRSlicerLib.carm_stand import (
     ARC_HALF_ANGLE_DEG,
     ORBITAL_REACH_DEG,
     STANDS,
-    gantry_from_camera,
-    gantry_rotation,
     joint_angles_deg,
-    turn,
 )
+from DeepDRRSlicerLib.kinematics import about, gantry_rotation
 
 # Parts that the beam passes, or that show it.
 LIGHT = ("beam", "beam_edges", "central_ray")
@@ -50,6 +49,12 @@ def points(part):
     return vtk_to_numpy(part.poly_data.GetPoints().GetData()).astype(float)
 
 
+def gantry_from_camera(camera, source_to_isocenter_mm):
+    """The gantry's frame in RAS, seen from the picture that it takes."""
+    x, y, z = camera.camera_from_ras[:3, :3]
+    return rigid(np.column_stack((x, z, -y)), camera.source_ras + source_to_isocenter_mm * z)
+
+
 def placed(arm, dimensions=None):
     """Name and points in RAS of every part."""
     dimensions = dimensions or Dimensions.of(arm)
@@ -62,24 +67,24 @@ def placed(arm, dimensions=None):
 
 
 def rolled(primary, secondary, roll):
-    return gantry_rotation(primary, secondary) @ turn("y", roll)
+    return gantry_rotation((primary, secondary, roll))
 
 
 def machine_rotation(angles, stand):
     swivel, angular, orbital = angles
-    to_stand = turn("y", STANDS[stand])
-    return to_stand @ turn("y", swivel) @ turn("x", angular) @ turn("z", orbital) @ to_stand.T
+    to_stand = about("y", STANDS[stand])
+    return to_stand @ about("y", swivel) @ about("x", angular) @ about("z", orbital) @ to_stand.T
 
 
 @pytest.mark.parametrize("primary", [-200, -90, -30, 0, 45, 90, 180])
 @pytest.mark.parametrize("secondary", [-120, -45, 0, 20, 90])
 def test_the_gantry_turns_as_the_simulators_angles_say(primary, secondary):
     beam, up = beam_frame_ras(primary, secondary)
-    assert gantry_rotation(primary, secondary)[:, 1] == pytest.approx(beam)
-    assert gantry_rotation(primary, secondary)[:, 2] == pytest.approx(up)
+    assert gantry_rotation((primary, secondary, 0))[:, 1] == pytest.approx(beam)
+    assert gantry_rotation((primary, secondary, 0))[:, 2] == pytest.approx(up)
     arm = CArm(isocenter_ras_mm=(10, 20, 30)).with_angles(primary, secondary)
     gantry = gantry_from_camera(arm.camera(), arm.source_to_isocenter_mm)
-    assert gantry[:3, :3] == pytest.approx(gantry_rotation(primary, secondary))
+    assert gantry[:3, :3] == pytest.approx(gantry_rotation((primary, secondary, 0)))
     assert gantry[:3, 3] == pytest.approx((10, 20, 30))
 
 
@@ -94,15 +99,15 @@ def test_the_stand_holds_the_c_exactly_where_it_is(stand, roll):
 
 
 def test_beside_the_table_lao_slides_the_c_and_cran_tilts_it():
-    assert joint_angles_deg(gantry_rotation(35, 0), "right") == pytest.approx((0, 0, 35))
-    assert joint_angles_deg(gantry_rotation(0, -25), "right") == pytest.approx((0, -25, 0))
-    assert joint_angles_deg(gantry_rotation(0, 170), "right") == pytest.approx((0, 170, 0))
+    assert joint_angles_deg(gantry_rotation((35, 0, 0)), "right") == pytest.approx((0, 0, 35))
+    assert joint_angles_deg(gantry_rotation((0, -25, 0)), "right") == pytest.approx((0, -25, 0))
+    assert joint_angles_deg(gantry_rotation((0, 170, 0)), "right") == pytest.approx((0, 170, 0))
 
 
 @pytest.mark.parametrize(("primary", "secondary"), [(30, 20), (-60, 35), (75, -40), (-10, -70)])
 def test_the_joints_are_those_of_the_geometry_page(primary, secondary):
     alpha, beta = np.radians((primary, secondary))
-    swivel, angular, orbital = np.radians(joint_angles_deg(gantry_rotation(primary, secondary), "right"))
+    swivel, angular, orbital = np.radians(joint_angles_deg(gantry_rotation((primary, secondary, 0)), "right"))
     assert np.sin(angular) == pytest.approx(np.cos(alpha) * np.sin(beta))
     assert np.tan(swivel) == pytest.approx(np.sin(alpha) * np.tan(beta))
     assert np.sin(orbital) == pytest.approx(np.sin(alpha) / np.cos(angular))
@@ -110,18 +115,19 @@ def test_the_joints_are_those_of_the_geometry_page(primary, secondary):
 
 def test_at_the_head_the_c_is_tilted_by_the_primary_angle_and_slid_by_the_secondary():
     for primary, secondary in itertools.product((-110, -30, 0, 60), (-45, 0, 30, 90)):
-        assert joint_angles_deg(gantry_rotation(primary, secondary), "head") == pytest.approx(
+        assert joint_angles_deg(gantry_rotation((primary, secondary, 0)), "head") == pytest.approx(
             (0, primary, -secondary), abs=1e-6
         )
 
 
 def test_a_lateral_towards_the_head_wheels_the_machine_as_a_team_does():
-    assert joint_angles_deg(gantry_rotation(90, 20), "right") == pytest.approx((20, 0, 90))
+    assert joint_angles_deg(gantry_rotation((90, 20, 0)), "right") == pytest.approx((20, 0, 90))
 
 
 def test_the_stand_moves_smoothly_through_the_angles_of_daily_work():
     steps = [
-        joint_angles_deg(gantry_rotation(a, b), "right") for a, b in zip(range(-60, 61), range(-30, 31), strict=False)
+        joint_angles_deg(gantry_rotation((a, b, 0)), "right")
+        for a, b in zip(range(-60, 61), range(-30, 31), strict=False)
     ]
     assert np.abs(np.diff(steps, axis=0)).max() < 2.5
 
