@@ -41,23 +41,23 @@ def require_movie_path(path: str | os.PathLike[str], fps: float) -> None:
 
 
 def write_gif(frames: Iterable[Frame], path: str | os.PathLike[str], fps: float) -> None:
-    """Write (H, W) uint8 frames as a GIF that repeats for ever, all 256 greys kept.
+    """Write (H, W) uint8 frames as a GIF that repeats for ever, every frame and all 256 greys kept.
 
     GIF counts time in 1/100 s, so `fps` is met as nearly as that allows; at most 50.
     """
     from PIL import Image
+    from PIL.GifImagePlugin import getdata, getheader
 
     _check_fps(fps, _FASTEST_GIF_FPS)
-    pictures = [Image.fromarray(frame) for frame in _checked(frames)]
-    with replaced_when_written(path) as (temporary,):
-        pictures[0].save(
-            temporary,
-            save_all=True,
-            append_images=pictures[1:],
-            duration=10 * round(100 / fps),
-            loop=0,
-            optimize=False,
-        )
+    duration_ms = 10 * round(100 / fps)
+    # Image.save would make one frame of equal neighbours, and fail where that one lasts too long for the format.
+    with replaced_when_written(path) as (temporary,), temporary.open("wb") as file:
+        for number, frame in enumerate(_checked(frames)):
+            if number == 0:
+                info = {"loop": 0, "duration": duration_ms, "optimize": False}
+                file.writelines(getheader(Image.fromarray(frame), info=info)[0])
+            file.writelines(getdata(Image.fromarray(frame), duration=duration_ms))
+        file.write(b";")
 
 
 def write_mp4(frames: Iterable[Frame], path: str | os.PathLike[str], fps: float) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .affine import as_floats
+
 if TYPE_CHECKING:
     from .geometry import Camera
 
@@ -17,6 +19,9 @@ Field = tuple[float, float, float, float]
 """A rectangle (u0, v0, u1, v1) in fractions of the detector's width and height."""
 
 WHOLE_DETECTOR: Field = (0.0, 0.0, 1.0, 1.0)
+
+# Pixels whose sides differ by less are square: over a usual detector it makes less than a pixel.
+_SQUARE = 1e-3
 
 
 def check_field(field: Field) -> Field:
@@ -42,7 +47,10 @@ class CircularCollimator:
 
     def __post_init__(self) -> None:
         _check_unit(self.unit)
-        if not (np.isfinite(self.radius) and self.radius > 0):
+        object.__setattr__(self, "radius", float(as_floats(self.radius, (), "The collimator's radius")))
+        if self.center is not None:
+            object.__setattr__(self, "center", tuple(as_floats(self.center, (2,), "The collimator's center").tolist()))
+        if self.radius <= 0:
             raise ValueError(f"The collimator's radius is {self.radius} {self.unit}; it must be positive.")
 
     def field_mask(self, camera: Camera) -> npt.NDArray[np.bool_]:
@@ -65,11 +73,20 @@ class CircularCollimator:
         return _fractions((u - half, v - half, u + half, v + half), camera, self)
 
     def in_mm(self, camera: Camera) -> CircularCollimator:
-        """The same opening in "mm", which holds for other pixels of the same detector too."""
+        """The same opening in "mm", which holds for other pixels of the same detector too.
+
+        Raises ValueError where the camera's pixels are not square: a circle in pixels is none in mm then.
+        """
         if self.unit == "mm":
             return self
+        pitch_u, pitch_v = camera.pixel_pitch_mm
+        if not math.isclose(pitch_u, pitch_v, rel_tol=_SQUARE):
+            raise ValueError(
+                f"A circle in pixels of {pitch_u:g} mm by {pitch_v:g} mm is none on the detector; "
+                "give the opening in mm, as in circle:80mm."
+            )
         center = None if self.center is None else _from_middle_mm(*self.center, camera)
-        return CircularCollimator(self.radius * camera.pixel_pitch_mm[0], center, "mm")
+        return CircularCollimator(self.radius * pitch_u, center, "mm")
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,9 @@ class RectangularCollimator:
 
     def __post_init__(self) -> None:
         _check_unit(self.unit)
+        for name in ("u0", "v0", "u1", "v1"):
+            limit = as_floats(getattr(self, name), (), f"The collimator's {name}", finite=False)
+            object.__setattr__(self, name, float(limit))
         if not (self.u0 <= self.u1 and self.v0 <= self.v1):
             raise ValueError(
                 f"The collimator's limits are u {self.u0}…{self.u1}, v {self.v0}…{self.v1} {self.unit}; "
@@ -140,7 +160,7 @@ def parse_collimator(text: str) -> Collimator:
             u0, v0, u1, v1 = numbers
             return RectangularCollimator(u0, v0, u1, v1, unit)
     except ValueError as error:
-        raise ValueError(_NOT_A_COLLIMATOR.format(text=text, reason=f": {error}")) from error
+        raise ValueError(_NOT_A_COLLIMATOR.format(text=text, reason=f": {str(error).rstrip('.')}")) from error
     raise ValueError(_NOT_A_COLLIMATOR.format(text=text, reason=""))
 
 
@@ -188,6 +208,7 @@ def _fractions(limits: Field, camera: Camera, collimator: Collimator) -> Field:
     low, high = np.reshape(limits, (2, 2))
     if collimator.unit == "mm":
         low, high = (0.5 * (sizes - 1) + edge / np.array(camera.pixel_pitch_mm) for edge in (low, high))
+    low, high = (np.clip(edge, -0.5, sizes - 0.5) for edge in (low, high))
     middle, half = 0.5 * (low + high), np.maximum(0.5 * (high - low), 0.5)
     edges = np.clip((np.concatenate([middle - half, middle + half]) + 0.5) / np.tile(sizes, 2), 0.0, 1.0)
     u0, v0, u1, v1 = edges.tolist()

@@ -7,13 +7,15 @@ is a choice of presentation; with a fixed window the same transmission is the sa
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from .affine import as_floats
-from .collimator import Collimator
+from .checks import check_kind, chosen
+from .collimator import CircularCollimator, Collimator, RectangularCollimator
 
 if TYPE_CHECKING:
     from .image import XRayImage
@@ -66,14 +68,16 @@ class DisplaySettings:
         if self.polarity not in ("bones_bright", "bones_dark"):
             raise ValueError(f"polarity is {self.polarity!r}; it must be 'bones_bright' or 'bones_dark'.")
         if isinstance(self.window, str):
-            if self.window != "auto" and self.window not in _PRESET_LIMITS:
-                raise ValueError(
-                    f"Unknown window {self.window!r}; known are {', '.join(window_presets())}, or give (center, width)."
-                )
+            object.__setattr__(self, "window", chosen("window", self.window, window_presets()))
         elif self.window is not None:
             center, width = as_floats(self.window, (2,), "window").tolist()
             check_window((center, width))
             object.__setattr__(self, "window", (center, width))
+        openings = (CircularCollimator, RectangularCollimator, type(None))
+        check_kind("collimator", self.collimator, openings, 'parse_collimator("circle:80mm")')
+        if self.channel is not None:
+            check_kind("channel", self.channel, Integral, "0")
+            object.__setattr__(self, "channel", int(self.channel))
 
 
 def window_presets() -> tuple[str, ...]:
@@ -83,9 +87,7 @@ def window_presets() -> tuple[str, ...]:
 
 def preset_window(name: str, *, log: bool = True) -> Window:
     """(center, width) of a fixed preset: of -ln(I/I0), or of I/I0 for the same range of attenuation."""
-    if name not in _PRESET_LIMITS:
-        raise ValueError(f"{name!r} has no fixed window; those that have are {', '.join(_PRESET_LIMITS)}.")
-    lower, upper = _PRESET_LIMITS[name]
+    lower, upper = _PRESET_LIMITS[chosen("fixed window", name, _PRESET_LIMITS)]
     if not log:
         lower, upper = float(np.exp(-upper)), float(np.exp(-lower))
     return (lower + upper) / 2, upper - lower
@@ -104,9 +106,9 @@ def displayed_values(image: XRayImage, settings: DisplaySettings) -> Float32Arra
     if settings.channel is not None and not 0 <= settings.channel < len(channels):
         raise ValueError(f"channel is {settings.channel}; this image has channels 0 to {len(channels) - 1}.")
     if len(channels) > 1:
-        chosen = slice(None) if settings.channel is None else slice(settings.channel, settings.channel + 1)
-        reference = (float(sum(image.unattenuated_signal[chosen])),)
-        image = replace(image, signal=channels[chosen].sum(axis=0), unattenuated_signal=reference)
+        shown = slice(None) if settings.channel is None else slice(settings.channel, settings.channel + 1)
+        reference = (float(sum(image.unattenuated_signal[shown])),)
+        image = replace(image, signal=channels[shown].sum(axis=0), unattenuated_signal=reference)
     return image.log() if settings.log else image.transmission()
 
 

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from .checks import check_kind, check_range
+
 if TYPE_CHECKING:
+    from .collimator import Collimator
     from .display import DisplaySettings
     from .geometry import Camera
 
@@ -20,7 +23,7 @@ Float32Array = npt.NDArray[np.float32]
 Quantity = Literal["signal", "transmission", "log", "photons", "mean_energy_kev", "area_densities"]
 
 # The smallest normal float32: what stands in for a signal without a logarithm, -ln of it is about 87.
-SMALLEST_TRANSMISSION = np.finfo(np.float32).tiny
+SMALLEST_TRANSMISSION = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -29,7 +32,8 @@ class XRayImage:
 
     `signal`: (H, W), or (C, H, W) for a detector with C > 1 channels, float32, in the detector's own unit;
     (1, H, W) is kept as (H, W). `unattenuated_signal`: one I0 per channel, the signal of the same detector,
-    spectrum and photon number with nothing in the beam. `photons`: (H, W) detected photons per pixel.
+    spectrum and photon number with nothing in the beam. `photons`: (H, W) detected photons per pixel, as expected
+    without noise, scattered ones included.
     `mean_energy_kev`: (H, W). `area_densities`: (M, H, W) in g/cm², one plane per name in
     `material_names`, or None. `metadata`: anything JSON can hold (NumPy values are converted); together
     with `camera` it says how to make the image again.
@@ -86,6 +90,14 @@ class XRayImage:
         )
 
     @property
+    def collimator(self) -> Collimator | None:
+        """The opening that the exposure was taken with, None without one: the signal beside it is the open beam's."""
+        from .collimator import parse_collimator
+
+        words = self.metadata.get("collimator")
+        return parse_collimator(words) if isinstance(words, str) else None
+
+    @property
     def channels(self) -> Float32Array:
         """The signal as (C, H, W), also where C is 1."""
         return self.signal.reshape(-1, *self.signal.shape[-2:])
@@ -94,14 +106,17 @@ class XRayImage:
         """I / I0, shape of `signal`; not clipped, so noise may carry it below 0 or above 1."""
         return self.signal / self._reference()
 
-    def log(self) -> Float32Array:
+    def log(self, least_transmission: float = SMALLEST_TRANSMISSION) -> Float32Array:
         """-ln(I / I0), shape of `signal`: the line integral of attenuation (Beer–Lambert), 0 in free air.
 
         The same physical transmission gives the same number in every image: nothing is scaled by the
         image's own extremes. A signal of zero or below (no photon arrived, or readout noise won) has no
-        logarithm; it counts as the smallest normal float32 and gives 87.3. All other values are exact.
+        logarithm; it counts as `least_transmission`, by default the smallest normal float32, which gives
+        87.3. All values above are exact. For training sets 1e-4 (9.2) or so keeps lone dark pixels from
+        dwarfing the rest. ValueError unless it lies in 0 to 1.
         """
-        values = np.maximum(self.transmission(), SMALLEST_TRANSMISSION)
+        check_range("least_transmission", least_transmission, SMALLEST_TRANSMISSION, 1.0)
+        values = np.maximum(self.transmission(), np.float32(least_transmission))
         np.log(values, out=values)
         return np.subtract(np.float32(0), values, out=values)
 
@@ -124,10 +139,15 @@ class XRayImage:
     def display(
         self, settings: DisplaySettings | None = None, *, bits: Literal[8, 16] = 8
     ) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-        """What a viewer sees, (H, W) uint8 or uint16; see `DeepDRRLogic.display.render_display`."""
+        """What a viewer sees, (H, W) uint8 or uint16; see `DeepDRRLogic.display.render_display`.
+
+        Without settings the collimator is that of the exposure.
+        """
         from .display import DisplaySettings, render_display
 
-        return render_display(self, settings or DisplaySettings(), bits=bits)
+        settings = DisplaySettings(collimator=self.collimator) if settings is None else settings
+        check_kind("settings", settings, DisplaySettings, 'DisplaySettings(window="chest")')
+        return render_display(self, settings, bits=bits)
 
     def save(
         self,

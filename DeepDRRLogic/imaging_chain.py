@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,3 +26,8 @@ class ImagingChain:
     noise: NoiseModel | None = None
     photons_per_pixel: float = 1.0
     scatter: ScatterModel | None = None
+
+    def at(self, pixel_pitch_mm: tuple[float, float]) -> ImagingChain:
+        """The same for pixels of so many mm along u and v, see Detector.at."""
+        noise = None if self.noise is None else self.noise.at(pixel_pitch_mm)
+        return dataclasses.replace(self, detector=self.detector.at(pixel_pitch_mm), noise=noise)

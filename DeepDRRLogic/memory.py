@@ -1,8 +1,9 @@
-"""Say that a volume does not fit before it is allocated, and what would fit."""
+"""Say that a volume or an image does not fit before it is allocated, and what would fit."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from pathlib import Path
@@ -49,6 +50,23 @@ def require_memory(shape: tuple[int, int, int], bytes_per_voxel: int, what: str,
         f"{what} has {size_text(shape)} voxels and needs {needed / _GB:.1f} GB; "
         f"{available / _GB:.1f} GB are free. Downsampled by {factor} to {size_text(coarse)} it needs "
         f"{coarse_bytes / _GB:.1f} GB: {remedy}."
+    )
+
+
+def require_image_memory(width: int, height: int, planes: int) -> None:
+    """Raise ValueError if an image does not fit, naming the pixels that do.
+
+    `planes` are those (height, width) of area densities and exposure; in float32, and each step keeps its input.
+    """
+    available = available_memory_bytes()
+    needed = 2 * 4 * planes * width * height
+    if available is None or needed <= available:
+        return
+    factor = math.ceil(math.sqrt(needed / available))
+    fewer = f"{max(width // factor, 1)}, {max(height // factor, 1)}"
+    raise ValueError(
+        f"An image of {width}×{height} pixels needs {needed / _GB:.1f} GB; {available / _GB:.1f} GB are free. "
+        f"Take fewer pixels, such as camera.resampled({fewer})."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from .checks import check_seed
-from .crosstalk import NO_CROSSTALK, Kernel, checked_kernel, spread, widened
+from .checks import check_range, check_seed
+from .crosstalk import NO_CROSSTALK, Crosstalk, Kernel, LightSpread, checked_kernel, kernel_at, spread, widened
 from .detector import Detector, ReadoutNoise
 from .exposure import Exposure
 from .threads import in_slabs, thread_count
@@ -29,27 +30,37 @@ class NoiseModel:
     """Quantum noise, crosstalk of signal and noise alike, then readout noise.
 
     Per channel, with N the expected number of detected photons of a pixel and e their mean signal:
-    K * (signal + e · (Poisson(N) - N)) + readout, K * being the convolution with `crosstalk`. The noise has
-    no mean, and K keeps that of the signal; a detail of frequency f keeps |K(f)| of its contrast, the quantum
-    noise has the power spectrum σ² |K(f)|², and a pixel the variance σ² Σ K². `quantum` "mean_energy" takes
-    for e the mean signal of a pixel's photons (DeepDRR, Unberath et al., MICCAI 2018, Eq. 2); "compound" the
-    root mean square, which also counts that photons differ in energy and gives the variance of a true energy
-    integrator, Σ η g² N (12 % more for the open 120 kV beam, 7 % behind 20 cm of water).
+    K * (signal + e/i · (Poisson(i N) - i N)) + readout, K * being the convolution with `crosstalk` and i the share of
+    the photons' `information` that reaches the signal. The noise has no mean, and K keeps that of the signal; a detail
+    of frequency f keeps |K(f)| of its contrast, the quantum noise has the power spectrum σ² |K(f)|², σ² = e² N / i, and
+    a pixel the variance σ² Σ K². A crosstalk in mm becomes a kernel where pixels have a size: `at`. `quantum`
+    "mean_energy" takes for e the mean signal of a pixel's photons (DeepDRR, Unberath et al., MICCAI 2018, Eq. 2);
+    "compound" the root mean square, which also counts that photons differ in energy and gives the variance of a true
+    energy integrator, Σ η g² N (12 % more for the open 120 kV beam, 7 % behind 20 cm of water).
     """
 
     readout: ReadoutNoise
-    crosstalk: Kernel = NO_CROSSTALK
+    crosstalk: Crosstalk = NO_CROSSTALK
     quantum: Literal["mean_energy", "compound"] = "mean_energy"
+    information: float = 1.0
 
     def __post_init__(self) -> None:
-        checked_kernel(self.crosstalk)
+        check_range("information", self.information, 0.01, 1.0)
+        if not isinstance(self.crosstalk, LightSpread):
+            checked_kernel(self.crosstalk)
         if self.quantum not in ("mean_energy", "compound"):
             raise ValueError(f"quantum = '{self.quantum}'; use 'mean_energy' or 'compound'.")
 
     @staticmethod
     def of(detector: Detector, quantum: Literal["mean_energy", "compound"] = "mean_energy") -> NoiseModel:
         """Return the noise that a detector declares."""
-        return NoiseModel(detector.readout, detector.crosstalk, quantum)
+        return NoiseModel(detector.readout, detector.crosstalk, quantum, detector.information)
+
+    def at(self, pixel_pitch_mm: tuple[float, float]) -> NoiseModel:
+        """Return this noise for pixels of so many mm along u and v: its crosstalk is a kernel."""
+        if not isinstance(self.crosstalk, LightSpread):
+            return self
+        return dataclasses.replace(self, crosstalk=kernel_at(self.crosstalk, pixel_pitch_mm))
 
     def apply(
         self,
@@ -64,8 +75,9 @@ class NoiseModel:
         (H, W) where the beam is not uniform. `rng` is a seed or a generator, which is advanced; the same seed
         gives the same picture with any number of threads. Offset-corrected detectors have pixels below 0
         where readout noise exceeds the signal, and so has the result. Raises ValueError for N0 that is
-        negative, zero everywhere, not finite or above 1e12.
+        negative, zero everywhere, not finite or above 1e12, and for a crosstalk in mm: take that of `at`.
         """
+        kernel = self._kernel
         n0 = _checked_photons(photons_per_pixel, exposure.signal.shape)
         if not isinstance(rng, np.random.Generator):
             check_seed(rng)
@@ -73,11 +85,15 @@ class NoiseModel:
         n_threads = thread_count(threads)
         # Beyond its border the detector goes on as at the border: pixels there have neighbours like any other.
         photons, gain, expected = (
-            widened(planes, self.crosstalk)
-            for planes in (exposure.photons * n0, self._signal_per_photon(exposure), exposure.signal * n0)
+            widened(planes, kernel)
+            for planes in (
+                exposure.photons * (n0 * np.float32(self.information)),
+                self._signal_per_photon(exposure) / np.float32(self.information),
+                exposure.signal * n0,
+            )
         )
         rest = 0.0 if self.quantum == "mean_energy" else expected - gain * photons
-        signal = spread(_counted(photons, gain, generator, n_threads) + rest, self.crosstalk)
+        signal = spread(_counted(photons, gain, generator, n_threads) + rest, kernel, n_threads)
         if self.readout.std_signal > 0.0:
             signal += _row_correlated(signal.shape, self.readout, generator)
         return signal
@@ -85,11 +101,11 @@ class NoiseModel:
     def nps(self, shape: tuple[int, int], quantum_variance: float) -> FloatArray:
         """Return the declared noise power spectrum, (H, W) in the order of np.fft.fft2.
 
-        `quantum_variance` is the variance of a pixel's signal before crosstalk, e² N. In signal² per
+        `quantum_variance` is the variance of a pixel's signal before crosstalk, σ² = e² N / i. In signal² per
         (cycle/pixel)², so that the mean over all frequencies is the variance of a pixel.
         """
         height, width = shape
-        kernel = np.array(self.crosstalk, dtype=np.float64)
+        kernel = np.array(self._kernel, dtype=np.float64)
         padded = np.zeros((max(height, kernel.shape[0]), max(width, kernel.shape[1])))
         padded[: kernel.shape[0], : kernel.shape[1]] = kernel
         if padded.shape != shape:
@@ -100,6 +116,12 @@ class NoiseModel:
         along_row = (1.0 - neighbour**2) / (1.0 - 2.0 * neighbour * cosine + neighbour**2)
         power: FloatArray = quantum_variance * transfer + self.readout.std_signal**2 * along_row
         return power
+
+    @property
+    def _kernel(self) -> Kernel:
+        if isinstance(self.crosstalk, LightSpread):
+            raise ValueError(f"The crosstalk is {self.crosstalk}, in mm: ask noise.at(camera.pixel_pitch_mm) instead.")
+        return self.crosstalk
 
     def _signal_per_photon(self, exposure: Exposure) -> Float32Array:
         if self.quantum == "mean_energy":

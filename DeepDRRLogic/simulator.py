@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,21 +16,24 @@ import numpy.typing as npt
 from ._version import __version__
 from .affine import apply
 from .checks import check_kind, check_seed
-from .crosstalk import spread, widened
+from .collimator import Collimator
+from .crosstalk import kernel_at, spread, widened
 from .detector import Detector
 from .exposure import expose, unattenuated
 from .geometry import Camera
 from .image import XRayImage
 from .imaging_chain import ImagingChain
+from .memory import require_image_memory
 from .noise import MAX_PHOTONS_PER_PIXEL, NoiseModel
 from .projector import FormedImage, ImageFormer, choose_device, make_projector
-from .scatter import CollimatedScatter, make_scatter
+from .scatter import CollimatedScatter, GriddedScatter, RandomScatter, make_scatter
+from .scatter.antiscatter import AntiScatterGrid
 from .spectrum import Spectrum
 from .threads import thread_count
 from .volume import MaterialVolume
 
 if TYPE_CHECKING:
-    from .collimator import Collimator, Field
+    from .collimator import Field
     from .materials import Material
     from .projector import Projector
     from .projector.devices import Choice
@@ -50,9 +53,9 @@ class XRaySimulator:
     first with `MaterialVolume.replaced_by`. `photons_per_pixel` is N0, the photons that reach a pixel with nothing in
     the beam. `scatter` is a model or its name (scatter.SCATTER_MODELS), or None. `noise` is by default what the
     detector declares; None makes a noiseless image. `collimator` is the opening that the shutters leave: scatter is
-    that of the beam which passes it. Beside it the primary is computed as ever, to be hidden where the image is shown
-    with the same collimator (`DisplaySettings`). `device` and `threads` are for the projector, and for a Monte Carlo
-    that is asked for by name.
+    that of the beam which passes it. Beside it the primary is computed as ever: pictures hide it, numbers hold it
+    (`collimator.field_mask(camera)` is the opening). `grid` stands before the detector and acts on scatter. `device`
+    and `threads` are for the projector, and for a Monte Carlo that is asked for by name.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class XRaySimulator:
         scatter: ScatterModel | str | None = None,
         noise: NoiseModel | Literal["detector"] | None = "detector",
         collimator: Collimator | None = None,
+        grid: AntiScatterGrid | None = None,
         device: str = "auto",
         threads: int | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -80,7 +84,7 @@ class XRaySimulator:
         self._choice = choose_device(device)
         self._set(
             spectrum=spectrum, detector=detector, photons_per_pixel=photons_per_pixel, scatter=scatter, noise=noise,
-            collimator=collimator, metadata=metadata,
+            collimator=collimator, grid=grid, metadata=metadata,
         )  # fmt: skip
         self._projectors: list[Projector] = [make_projector(v, self._choice.device, self.threads) for v in self.volumes]
 
@@ -93,6 +97,7 @@ class XRaySimulator:
         scatter: ScatterModel | str | None,
         noise: NoiseModel | Literal["detector"] | None,
         collimator: Collimator | None,
+        grid: AntiScatterGrid | None,
         metadata: Mapping[str, Any] | None,
     ) -> None:
         """Take the settings of an exposure over, checked."""
@@ -110,15 +115,20 @@ class XRaySimulator:
         check_kind("noise", self.noise, (NoiseModel, type(None)), "NoiseModel.of(detector), or None")
         unattenuated(self.spectrum, self.detector)  # a ValueError now rather than with the first image
         self.scatter = make_scatter(scatter, self.volumes, self.threads, self.device)
+        self.grid, self._arriving = grid, _behind(grid, self.scatter)
+        check_kind("collimator", collimator, (*get_args(Collimator), type(None)), 'parse_collimator("circle:80mm")')
         self.collimator = collimator
         self.metadata = dict(metadata or {})
 
     def with_exposure(self, **settings: Any) -> XRaySimulator:
         """The same volumes, already with the projector, for other settings of the exposure.
 
-        `settings` are any of spectrum, detector, photons_per_pixel, scatter, noise, collimator and metadata, as the
-        constructor takes them; those that are left out stay, but noise that the detector declared is the new one's.
+        `settings` are any of spectrum, detector, photons_per_pixel, scatter, noise, collimator, grid and metadata, as
+        the constructor takes them; those that are left out stay, but noise that the detector declared is the new one's.
+        TypeError for any other.
         """
+        if unknown := sorted(settings.keys() - self._settings.keys()):
+            raise TypeError(f"An exposure has no {', '.join(unknown)}; it has {', '.join(self._settings)}.")
         if "detector" in settings and self.noise == NoiseModel.of(self.detector):
             settings = {"noise": "detector"} | settings
         its = copy.copy(self)
@@ -127,7 +137,7 @@ class XRaySimulator:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        names = ("spectrum", "detector", "photons_per_pixel", "scatter", "noise", "collimator", "metadata")
+        names = ("spectrum", "detector", "photons_per_pixel", "scatter", "noise", "collimator", "grid", "metadata")
         return {name: getattr(self, name) for name in names}
 
     def __call__(self, camera: Camera, seed: int = 0, metadata: Mapping[str, Any] | None = None) -> XRayImage:
@@ -165,6 +175,7 @@ class XRaySimulator:
     def project(self, camera: Camera) -> npt.NDArray[np.float32]:
         """Area densities (n_materials, height, width) of all volumes together, g/cm², in the order of `materials`."""
         check_kind("camera", camera, Camera, "CArm().camera()")
+        require_image_memory(camera.width, camera.height, len(self.materials) + 3 * len(self.detector.channels) + 1)
         self._warn_of_odd_geometry(camera)
         first = self._projectors[0].project(camera)
         if len(self.volumes) == 1:
@@ -206,13 +217,14 @@ class XRaySimulator:
     def _form(self, camera: Camera, seed: int) -> FormedImage:
         area_densities = self.project(camera)
         exposure = expose(area_densities, self.materials, self.spectrum, self.detector, self.threads)
-        if (model := self._scatter_of(camera)) is not None:
+        if (model := self._scatter_of(camera, seed)) is not None:
             exposure += model.estimate(area_densities, self.materials, camera, self.spectrum, self.detector)
         if self.noise is None:
             expected = exposure.signal * np.float32(self.photons_per_pixel)
-            signal = spread(widened(expected, self.detector.crosstalk), self.detector.crosstalk)
+            crosstalk = kernel_at(self.detector.crosstalk, camera.pixel_pitch_mm)
+            signal = spread(widened(expected, crosstalk), crosstalk, self.threads)
         else:
-            signal = self.noise.apply(exposure, self.photons_per_pixel, seed, self.threads)
+            signal = self.noise.at(camera.pixel_pitch_mm).apply(exposure, self.photons_per_pixel, seed, self.threads)
         photons = exposure.photons.sum(axis=0) * np.float32(self.photons_per_pixel)
         return FormedImage(signal, photons, exposure.mean_energy_kev, area_densities)
 
@@ -221,7 +233,7 @@ class XRaySimulator:
         first, *others = self._projectors
         if not isinstance(first, ImageFormer):
             return None
-        scatter, field = self._scatter_of(cameras[0]), self._field_of(cameras[0])
+        scatter, field = self._scatter_of(cameras[0], seed), self._field_of(cameras[0])
         cameras = list(takewhile(lambda camera: self._field_of(camera) == field, cameras))
         chain = ImagingChain(self.spectrum, self.detector, self.noise, self.photons_per_pixel, scatter)
         formed = first.form_batch(cameras, chain, seed, others)
@@ -233,12 +245,12 @@ class XRaySimulator:
         """What the collimator leaves of this camera's detector, None without one."""
         return None if self.collimator is None else self.collimator.field(camera)
 
-    def _scatter_of(self, camera: Camera) -> ScatterModel | None:
-        """The scatter model in the beam of this camera."""
-        field = self._field_of(camera)
-        if field is None or not isinstance(self.scatter, CollimatedScatter):
-            return self.scatter
-        return self.scatter.in_field(field)
+    def _scatter_of(self, camera: Camera, seed: int) -> ScatterModel | None:
+        """The scatter model in the beam of this camera, for the image of this seed."""
+        field, model = self._field_of(camera), self._arriving
+        if field is not None and isinstance(model, CollimatedScatter):
+            model = model.in_field(field)
+        return model.drawn(seed) if isinstance(model, RandomScatter) else model
 
     def preview(self, factor: int = 2) -> XRaySimulator:
         """The same simulator on volumes coarser by `factor`: some factor³ less work, for views on the move."""
@@ -270,7 +282,7 @@ class XRaySimulator:
             )
 
     def _metadata(self, camera: Camera, seed: int) -> dict[str, Any]:
-        scatter = self._scatter_of(camera)
+        scatter = self._scatter_of(camera, seed)
         return self.metadata | {
             "software": f"DeepDRRLogic {__version__}",
             "seed": seed,
@@ -279,6 +291,7 @@ class XRaySimulator:
             "detector": dataclasses.asdict(self.detector),
             "noise": None if self.noise is None else dataclasses.asdict(self.noise),
             "scatter": None if scatter is None else scatter.to_dict(),
+            "collimator": None if self.collimator is None else self.collimator.words,
             "device": self.projects_on.device,
             "volumes": [
                 {
@@ -290,6 +303,19 @@ class XRaySimulator:
                 for volume in self.volumes
             ],
         }
+
+
+def _behind(grid: AntiScatterGrid | None, scatter: ScatterModel | None) -> ScatterModel | None:
+    """What of a scatter model arrives behind a grid; ValueError where there is nothing for the grid to act on."""
+    if grid is None:
+        return scatter
+    check_kind("grid", grid, AntiScatterGrid, "AntiScatterGrid(ratio=10)")
+    if not isinstance(scatter, GriddedScatter):
+        raise ValueError(
+            f"grid = {grid}, but " + ("there is no scatter" if scatter is None else f"{scatter!r:.60} knows no grid")
+            + ": give scatter='network', 'kernel' or 'montecarlo' with it, or leave the grid out."
+        )  # fmt: skip
+    return scatter.behind(grid)
 
 
 def _all_materials(volumes: Sequence[MaterialVolume]) -> tuple[Material, ...]:

@@ -33,9 +33,9 @@ _LEAST_PHOTONS_PER_MAS_MM2 = 1e-3
 
 JOULE_PER_KEV = 1.602176634e-16  # exact in the SI of 2019
 
-# Filtration of the spectra published with DeepDRR (60, 90 and 120 kV); between them, straight lines.
-_DEFAULT_FILTER_KVP = (60.0, 90.0, 120.0)
-_DEFAULT_FILTER_MM = (3.5, 4.0, 4.3)
+# Filtration of the spectra published with DeepDRR (60, 90 and 120 kV) and of the presets between them.
+_DEFAULT_FILTER_KVP = (60.0, 70.0, 80.0, 90.0, 120.0)
+_DEFAULT_FILTER_MM = (3.5, 3.7, 3.8, 4.0, 4.3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,21 +110,21 @@ class Spectrum:
     ) -> Spectrum:
         """Return the spectrum of a tube with a reflection target, at 1 m on the central axis.
 
-        `kvp` from 20 to 300 kV (Mo and Rh anodes: 20 to 50). `aluminium_mm` is the whole filtration; None
-        takes `default_aluminium_mm(kvp)`. Attenuation is taken at the centre of a bin: bins wider than 1 keV blur the
-        K edges of contrast media and filters, which a warning says. Raises ValueError for values out of range, and
-        for filters that practically nothing gets through. Source: SpekPy 2, model "casim" (Omar et al., Med. Phys. 47
-        (2020); Poludniowski et al., Med. Phys. 48 (2021)).
+        `kvp` from 20 to 300 kV (Mo and Rh anodes: 20 to 50). `aluminium_mm` is the whole filtration; None takes
+        `default_aluminium_mm(kvp)`, which goes with a W anode only. Attenuation is taken at the centre of a bin: bins
+        wider than 1 keV blur the K edges of contrast media and filters, which a warning says. Raises ValueError for
+        values out of range, and for filters that practically nothing gets through. Source: SpekPy 2, model "casim"
+        (Omar et al., Med. Phys. 47 (2020); Poludniowski et al., Med. Phys. 48 (2021)).
         """
-        if anode not in _ANODES:
-            raise ValueError(f"Unknown anode '{anode}'; use one of {', '.join(_ANODES)}.")
-        check_kind("kvp", kvp, Real, "80")
-        check_range("kvp", kvp, *_ANODES[anode], f"kV for a {anode} anode")
+        anode = chosen("anode", anode, _ANODES)
+        _check_number("kvp", kvp, *_ANODES[anode], f"kV for a {anode} anode", "80")
+        if aluminium_mm is None and anode != "W":
+            raise ValueError(f"No filtration is usual for a {anode} anode; give one, such as aluminium_mm=0.5.")
         aluminium = default_aluminium_mm(kvp) if aluminium_mm is None else aluminium_mm
-        check_range("aluminium_mm", aluminium, 0.0, 50.0, "mm")
-        check_range("copper_mm", copper_mm, 0.0, 10.0, "mm")
-        check_range("anode_angle_deg", anode_angle_deg, 5.0, 45.0, "degrees")
-        check_range("bin_width_kev", bin_width_kev, 0.1, 5.0, "keV")
+        _check_number("aluminium_mm", aluminium, 0.0, 50.0, "mm", "2.5")
+        _check_number("copper_mm", copper_mm, 0.0, 10.0, "mm", "0.1")
+        _check_number("anode_angle_deg", anode_angle_deg, 5.0, 45.0, "degrees", "12")
+        _check_number("bin_width_kev", bin_width_kev, 0.1, 5.0, "keV", "1")
         return _tube(
             float(kvp),
             float(aluminium),
@@ -228,9 +228,9 @@ class Spectrum:
 def default_aluminium_mm(kvp: float) -> float:
     """Return the filtration in mm Al that goes with a tube voltage: 3.5 at 60, 4.0 at 90, 4.3 at 120 kV.
 
-    Linear in between, constant outside, rounded to 0.1 mm. Source: the spectra published with DeepDRR.
+    Linear between the presets, constant outside. Source: the spectra published with DeepDRR.
     """
-    return round(float(np.interp(kvp, _DEFAULT_FILTER_KVP, _DEFAULT_FILTER_MM)), 1)
+    return float(np.interp(kvp, _DEFAULT_FILTER_KVP, _DEFAULT_FILTER_MM))
 
 
 @lru_cache(maxsize=1)
@@ -291,7 +291,7 @@ def _tube(
         energies_kev=energies[kept],
         photons=photons[kept],
         kvp=kvp,
-        description=f"{kvp:g} kV, {anode} anode {anode_angle_deg:g}°, {aluminium_mm:g} mm Al{copper}",
+        description=f"{kvp:g} kV, {anode} anode {anode_angle_deg:g}°, {round(aluminium_mm, 2):g} mm Al{copper}",
         photons_per_mas_mm2_at_1m=fluence,
     )
 
@@ -303,6 +303,11 @@ def _as_material(name_or_material: Material | str) -> Material:
 def _attenuation_per_mm(filter_material: Material, spectrum: Spectrum) -> FloatArray:
     per_cm = filter_material.mass_attenuation_cm2_g(spectrum.energies_kev) * filter_material.density_g_cm3
     return 0.1 * per_cm
+
+
+def _check_number(name: str, value: float, low: float, high: float, unit: str, example: str) -> None:
+    check_kind(name, value, Real, example)
+    check_range(name, value, low, high, unit)
 
 
 def _check_table(energies: FloatArray, photons: FloatArray) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 
 
 def thread_count(threads: int | None) -> int:
-    """The number asked for, or one per core this process may use; ValueError below 1."""
+    """The number asked for, or one per core this process may use; ValueError for none, or for part of one."""
     if threads is None:
         affinity = getattr(os, "sched_getaffinity", None)
         return len(affinity(0)) if affinity else os.cpu_count() or 1
-    if threads < 1:
-        raise ValueError(f"threads = {threads}: give at least 1, or None for one per core.")
-    return threads
+    if not isinstance(threads, Integral) or threads < 1:
+        raise ValueError(f"threads = {threads!r:.60}: give a whole number from 1, or None for one per core.")
+    return int(threads)
 
 
 def in_slabs(work: Callable[[int, int], None], count: int, threads: int, slab: int | None = None) -> None:

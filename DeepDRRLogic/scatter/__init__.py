@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..materials import Material
     from ..spectrum import Spectrum
     from ..volume import MaterialVolume
+    from .antiscatter import AntiScatterGrid
 
 
 class ScatterModel(Protocol):
@@ -45,6 +46,24 @@ class CollimatedScatter(ScatterModel, Protocol):
 
     def in_field(self, field: Field) -> ScatterModel:
         """The same model in a beam that the shutters leave so much of the detector, see `Collimator.field`."""
+        ...
+
+
+@runtime_checkable
+class GriddedScatter(ScatterModel, Protocol):
+    """A scatter model that knows what an anti-scatter grid takes of it."""
+
+    def behind(self, grid: AntiScatterGrid) -> ScatterModel:
+        """The same model behind a grid."""
+        ...
+
+
+@runtime_checkable
+class RandomScatter(ScatterModel, Protocol):
+    """A scatter model that draws random numbers, which differ from image to image."""
+
+    def drawn(self, seed: int) -> ScatterModel:
+        """The same model for the image of this seed."""
         ...
 
 
@@ -110,4 +129,12 @@ def make_scatter(
     return model
 
 
-__all__ = ["SCATTER_MODELS", "CollimatedScatter", "ScatterModel", "WatchableScatter", "make_scatter"]
+__all__ = [
+    "SCATTER_MODELS",
+    "CollimatedScatter",
+    "GriddedScatter",
+    "RandomScatter",
+    "ScatterModel",
+    "WatchableScatter",
+    "make_scatter",
+]

@@ -76,6 +76,12 @@ class KernelScatter:
             self._narrowed = its
         return self._narrowed
 
+    def behind(self, grid: AntiScatterGrid) -> Self:
+        """The same model behind a grid."""
+        its = copy.copy(self)
+        its.grid, its._narrowed = grid, None
+        return its
+
     def estimate(
         self,
         area_densities: npt.NDArray[np.float32],

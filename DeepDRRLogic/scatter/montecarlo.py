@@ -169,8 +169,8 @@ def _tally_size(camera: Camera, tally: tuple[int, int] | int) -> tuple[int, int]
 class MonteCarloScatter:
     """The scatter model that asks `simulate`: exact, and slow. The arguments are those that `simulate` has.
 
-    Several volumes are joined on one grid of `voxel_mm`. `seed` is of the photons, whatever the image's. The last run
-    is kept in `tallies`, with its uncertainty.
+    Several volumes are joined on one grid of `voxel_mm`. `seed` is of the photons; None is that of the image, so that
+    the images of a series do not share their photons. The last run is kept in `tallies`, with its uncertainty.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class MonteCarloScatter:
         volumes: MaterialVolume | Sequence[MaterialVolume],
         *,
         photons: float = PHOTONS,
-        seed: int = 0,
+        seed: int | None = None,
         grid: AntiScatterGrid | None = None,
         field: Field = WHOLE_DETECTOR,
         tally: tuple[int, int] | int = TALLY_PIXELS,
@@ -203,6 +203,18 @@ class MonteCarloScatter:
         its.field = check_field(field)
         return its
 
+    def behind(self, grid: AntiScatterGrid) -> MonteCarloScatter:
+        """The same behind a grid."""
+        its = copy.copy(self)
+        its.grid = grid
+        return its
+
+    def drawn(self, seed: int) -> MonteCarloScatter:
+        """The same with the photons of this seed, unless it has one of its own."""
+        its = copy.copy(self)
+        its.seed = seed if self.seed is None else self.seed
+        return its
+
     def watched(
         self, progress: Callable[[int, int], None], cancelled: Callable[[], bool] = lambda: False
     ) -> MonteCarloScatter:
@@ -222,7 +234,7 @@ class MonteCarloScatter:
         """The scattered exposure at the camera's pixels, interpolated from the tally's; see `ScatterModel`."""
         del area_densities, materials  # the volume itself is asked
         self.tallies = simulate(
-            self.volume, camera, spectrum, detector, photons=self.photons, seed=self.seed, tally=self.tally,
+            self.volume, camera, spectrum, detector, photons=self.photons, seed=self.seed or 0, tally=self.tally,
             forced=self.forced, grid=self.grid, field=self.field, voxel_mm=None, device=self.device,
             threads=self.threads, progress=self.progress, cancelled=self.cancelled,
         )  # fmt: skip

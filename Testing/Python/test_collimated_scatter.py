@@ -7,7 +7,7 @@ import pytest
 from shapes import view
 from test_projector import random_volume
 
-from DeepDRRLogic.collimator import CircularCollimator, RectangularCollimator, parse_collimator
+from DeepDRRLogic.collimator import CircularCollimator, RectangularCollimator, check_field, parse_collimator
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.scatter import make_scatter
 from DeepDRRLogic.scatter.montecarlo import MonteCarloScatter
@@ -33,6 +33,25 @@ def test_an_opening_is_the_same_part_of_a_detector_in_pixels_in_mm_and_on_coarse
         np.testing.assert_array_equal(in_mm.field_mask(CAMERA), opening.field_mask(CAMERA))
         for camera in (CAMERA, CAMERA.resampled(16, 12)):
             assert in_mm.field(camera) == pytest.approx(opening.field(CAMERA))
+
+
+def test_shutters_that_are_not_there_at_all_leave_the_detector_open() -> None:
+    inf = float("inf")
+    assert RectangularCollimator(-inf, -inf, inf, 23.5).field(CAMERA) == pytest.approx((0.0, 0.0, 1.0, 0.5))
+    assert RectangularCollimator(-inf, -inf, inf, 0.0, "mm").field(CAMERA) == pytest.approx((0.0, 0.0, 1.0, 0.5))
+
+
+def test_the_edge_of_a_round_opening_beside_the_detector_has_a_field() -> None:
+    opening = CircularCollimator(100.0, (-99.5, 20.0))
+    assert opening.field_mask(CAMERA).any()
+    assert check_field(opening.field(CAMERA))[2] == pytest.approx(0.5 / 64)
+
+
+def test_a_circle_in_oblong_pixels_is_refused_in_mm() -> None:
+    oblong = CAMERA.resampled(64, 24)
+    with pytest.raises(ValueError, match=r"pixels of 5 mm by 10 mm is none on the detector; give the opening in mm"):
+        CircularCollimator(8.0).in_mm(oblong)
+    assert CircularCollimator(8.0, unit="mm").in_mm(oblong) == CircularCollimator(8.0, unit="mm")
 
 
 def test_a_round_opening_has_its_own_area() -> None:
@@ -88,6 +107,25 @@ def test_a_model_that_knows_no_beam_is_taken_as_it_is_and_views_of_one_field_sha
 def test_an_opening_can_be_put_in_words(words: str) -> None:
     opening = parse_collimator(words)
     assert parse_collimator(opening.words) == opening
+
+
+def test_numbers_of_any_kind_make_an_opening_that_can_be_put_in_words() -> None:
+    pair = np.array([1.0, 2.0])
+    for opening in (
+        CircularCollimator(np.float64(80.0), pair),  # type: ignore[arg-type]
+        RectangularCollimator(np.float32(1.5), 2, np.int64(3), 4.0),  # type: ignore[arg-type]
+    ):
+        assert parse_collimator(opening.words) == opening
+        hash(opening)
+
+
+def test_what_is_no_number_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"collimator's radius is not an array of numbers: 'wide'"):
+        CircularCollimator("wide")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"collimator's center has shape \(3,\)"):
+        CircularCollimator(8.0, (1, 2, 3))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"collimator's v1 is not an array of numbers: 'low'"):
+        RectangularCollimator(0, 0, 1, "low")  # type: ignore[arg-type]
 
 
 def test_words_for_pixels_leave_the_same_open_in_a_picture_of_fewer_pixels() -> None:

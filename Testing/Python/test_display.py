@@ -202,6 +202,31 @@ def test_settings_that_mean_nothing_are_refused(changes: Any, message: str) -> N
         DisplaySettings(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"collimator": "circle:80mm"}, r"collimator = 'circle:80mm': give one like parse_collimator\("),
+        ({"channel": "1"}, "channel = '1': give one like 0"),
+        ({"channel": 1.5}, r"channel = 1\.5: give one like 0"),
+    ],
+)
+def test_settings_of_another_kind_are_refused_by_name(changes: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        DisplaySettings(**changes)
+
+
+def test_windows_are_known_whatever_their_case() -> None:
+    assert DisplaySettings(window="Chest") == DisplaySettings(window="chest")
+    assert preset_window("CHEST") == preset_window("chest")
+    with pytest.raises(ValueError, match="Unknown fixed window 'auto'; known are full, chest"):
+        preset_window("auto")
+
+
+def test_a_channel_out_of_an_array_can_be_saved_with_the_picture(tmp_path: Path) -> None:
+    a_ramp().save(tmp_path / "ramp.png", settings=DisplaySettings(channel=np.arange(1)[0]))
+    assert (tmp_path / "ramp.png").exists()
+
+
 def test_a_rectangular_field_is_exact_to_the_pixel() -> None:
     mask = RectangularCollimator(3, 4, 10, 12.5).field_mask(a_camera())
     expected = np.zeros((30, 40), bool)
@@ -241,7 +266,7 @@ def test_outside_the_field_the_picture_is_black_at_either_polarity(polarity: Any
 def test_a_closed_collimator_is_refused() -> None:
     with pytest.raises(ValueError, match="leaves no pixel of the 40×30 detector open"):
         RectangularCollimator(100, 100, 120, 120).field_mask(a_camera())
-    with pytest.raises(ValueError, match="radius is -1"):
+    with pytest.raises(ValueError, match=r"radius is -1\.0 px; it must be positive"):
         CircularCollimator(-1)
     with pytest.raises(ValueError, match="from the smaller to the larger"):
         RectangularCollimator(5, 0, 1, 9)
@@ -288,6 +313,17 @@ def test_a_gif_keeps_every_grey_of_every_frame_and_the_rate(tmp_path: Path) -> N
             file.seek(number)
             assert file.info["duration"] == 80
             assert np.array_equal(np.asarray(file.convert("L")), frame)
+
+
+def test_a_gif_keeps_equal_frames_however_long_they_last(tmp_path: Path) -> None:
+    still, last = np.zeros((2, 3), np.uint8), np.full((2, 3), 9, np.uint8)
+    write_gif((frame for frame in [*[still] * 8, last]), tmp_path / "still.gif", fps=0.01)
+    with Image.open(tmp_path / "still.gif") as file:
+        assert file.n_frames == 9
+        for number in range(9):
+            file.seek(number)
+            assert file.info["duration"] == 100_000
+            assert np.array_equal(np.asarray(file.convert("L")), last if number == 8 else still)
 
 
 def test_an_mp4_shows_the_frames_even_at_odd_sizes(tmp_path: Path) -> None:

@@ -50,9 +50,10 @@ def uniform(shape=(40, 50), water_g_cm2=0.0):
 def test_the_exposure_is_that_of_the_cpu(gpu, name):
     materials = tuple(map(material, ("soft_tissue", "bone", "titanium")))
     areas = np.random.default_rng(0).uniform(0, (30, 8, 4), (7, 9, 3)).transpose(2, 0, 1)
-    image = developed(gpu, areas, materials, detector(name), photons=5e5)
-    exposure = expose(areas, materials, SPECTRUM, detector(name))
-    kernel = detector(name).crosstalk
+    which = detector(name).at((0.3, 0.2))
+    image = developed(gpu, areas, materials, which, photons=5e5)
+    exposure = expose(areas, materials, SPECTRUM, which)
+    kernel = which.crosstalk
     assert np.allclose(image.signal.get()[0], 5e5 * spread(widened(exposure.signal, kernel), kernel), rtol=1e-4)
     assert np.allclose(image.photons.get()[0], 5e5 * exposure.photons.sum(axis=0), rtol=1e-4)
     assert np.allclose(image.mean_energy_kev.get()[0], exposure.mean_energy_kev, rtol=1e-4)
@@ -125,6 +126,16 @@ def test_crosstalk_correlates_neighbours_and_leaves_the_mean_and_the_border(gpu)
     assert (deviation[:, 1:] * deviation[:, :-1]).mean() / deviation.var() == pytest.approx(along_row, abs=0.02)
     border = np.concatenate([deviation[0], deviation[-1], deviation[:, 0], deviation[:, -1]])
     assert border.var() == pytest.approx(deviation.var(), rel=0.2)
+
+
+@pytest.mark.parametrize("photons", [6.0, 400.0, 1e5])
+def test_lost_information_is_noise_as_of_so_many_photons_fewer(gpu, photons):
+    ideal = Detector.ideal(SILENT)
+    signal = developed(gpu, uniform((300, 300)), WATER, ideal, NoiseModel(SILENT, information=0.4), photons).signal
+    values = signal.get()[0, 0].astype(np.float64)
+    gain = float(expose(uniform((1, 1)), WATER, SPECTRUM, ideal).signal_per_photon[0, 0, 0])
+    assert values.mean() == pytest.approx(gain * photons, rel=0.01)
+    assert values.var() == pytest.approx(gain**2 * photons / 0.4, rel=0.03)
 
 
 def test_crosstalk_blurs_the_signal_as_on_the_cpu_with_and_without_noise(gpu):

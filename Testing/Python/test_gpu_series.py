@@ -88,6 +88,14 @@ def test_cameras_of_several_sizes_come_in_batches_of_one_size(gpu):
     assert calls_since_asked().count("D") == 3 * DOWNLOADS
 
 
+def test_pixels_of_several_sizes_in_mm_share_their_light_each_in_its_own_way(gpu):
+    one = simulator(noise=None)
+    mixed = [view(0, 0, size=SIZE, pitch=pitch) for pitch in (0.2, 0.2, 5.0)]
+    assert list(one.render_many(mixed)) == [one(camera, seed=n) for n, camera in enumerate(mixed)]
+    with pytest.raises(ValueError, match="several sizes in mm"):
+        host.CudaProjector(one.volumes[0], gpu=gpu).form_on_device(mixed, ImagingChain(one.spectrum, one.detector))
+
+
 def test_a_series_reports_and_stops_view_by_view(gpu):
     reported, made = [], []
     series = simulator().render_many(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from DeepDRRLogic import image_io
 from DeepDRRLogic.animation import write_mp4
 from DeepDRRLogic.carm import CArm
+from DeepDRRLogic.files import replaced_when_written
 from DeepDRRLogic.image import XRayImage
 from DeepDRRLogic.image_io import require_image_path
 from DeepDRRLogic.materials import material
@@ -90,6 +94,95 @@ def test_a_full_disk_is_said_with_the_name_of_the_image(
         image.save(tmp_path / "shot.npz")
     assert ".part" not in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+def write_pair(picture: Path, sidecar: Path, text: str) -> None:
+    with replaced_when_written(picture, sidecar) as temporaries:
+        for temporary in temporaries:
+            temporary.write_text(text)
+
+
+def no_hard_links(*_: Any) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("link", [os.link, no_hard_links])
+@pytest.mark.parametrize("before", [[], ["a.png", "b.json"]])
+def test_a_second_file_that_is_refused_takes_the_first_back(
+    link: Callable[..., None], before: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = Path.replace
+
+    def refuse_sidecars(its: Path, target: Path) -> Path:
+        if target.name == "b.json":
+            raise PermissionError(errno.EACCES, "Access is denied", str(its), None, str(target))
+        return move(its, target)
+
+    for name in before:
+        (tmp_path / name).write_text("old")
+    monkeypatch.setattr(Path, "replace", refuse_sidecars)
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(OSError, match=r"Cannot write \S+b\.json \(Access is denied\): see that nothing"):
+        write_pair(tmp_path / "a.png", tmp_path / "b.json", "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(before, "old")
+
+
+@pytest.mark.parametrize("link", [os.link, no_hard_links])
+def test_a_pair_that_was_there_is_replaced(
+    link: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", link)
+    for text in ("old", "new"):
+        write_pair(tmp_path / "a.png", tmp_path / "b.json", text)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.png": "new", "b.json": "new"}
+
+
+def test_two_threads_that_write_one_pair_do_not_mix_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = (tmp_path / "a.png", tmp_path / "b.json")
+    move, half_way, other_done = Path.replace, threading.Event(), threading.Event()
+
+    def dawdle_half_way(its: Path, target: Path) -> Path:
+        if threading.current_thread() is slow and target == pair[1]:
+            half_way.set()
+            other_done.wait(0.3)
+        return move(its, target)
+
+    monkeypatch.setattr(Path, "replace", dawdle_half_way)
+    slow = threading.Thread(target=write_pair, args=(*pair, "slow"))
+    slow.start()
+    half_way.wait(10)
+    write_pair(*pair, "other")
+    other_done.set()
+    slow.join()
+    assert pair[0].read_text() == pair[1].read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links and modes are POSIX's")
+def test_a_link_is_followed_and_a_file_keeps_its_permissions(image: XRayImage, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    real, link = elsewhere / "real", tmp_path / "link.npz"
+    link.symlink_to(real)
+    umask = os.umask(0o027)
+    try:
+        image.save(link)
+        assert real.stat().st_mode & 0o777 == 0o640
+        real.chmod(0o604)
+        image.save(link)
+    finally:
+        os.umask(umask)
+    assert link.is_symlink()
+    assert XRayImage.load(link) == image
+    assert real.stat().st_mode & 0o777 == 0o604
+    assert [path.name for path in elsewhere.iterdir()] == ["real"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links are POSIX's")
+def test_a_link_into_a_folder_that_is_missing_is_said_before_an_image_is_made(tmp_path: Path) -> None:
+    link = tmp_path / "shot.png"
+    link.symlink_to(tmp_path / "gone" / "shot.png")
+    with pytest.raises(ValueError, match=r"the folder \S+gone does not exist"):
+        require_image_path(link)
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 600])

@@ -77,6 +77,10 @@ def test_log_is_finite_and_largest_where_nothing_was_measured(an_oblique_mirrore
     assert np.isfinite(log).all()
     assert log[0, 0] == log[0, 1] == pytest.approx(87.34, abs=0.01)
     assert log[1, 1] == pytest.approx(-np.log(1e-23), rel=1e-6)
+    limited = an_image(an_oblique_mirrored_camera, signal=signal).log(least_transmission=1e-4)
+    assert limited.max() == limited[0, 0] == pytest.approx(-np.log(1e-4), rel=1e-6)
+    with pytest.raises(ValueError, match="least_transmission"):
+        an_image(an_oblique_mirrored_camera).log(least_transmission=0.0)
 
 
 def test_a_single_channel_is_kept_as_a_plane(an_oblique_mirrored_camera: Camera) -> None:

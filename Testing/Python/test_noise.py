@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from DeepDRRLogic.spectrum import Spectrum
 SILENT = ReadoutNoise(0.0, 0.0)
 SIZE = 256
 WATER = [material("water")]
+PITCH = (0.194, 0.194)
+CSI = Detector.csi_flat_panel().at(PITCH)
 
 
 def a_flat_exposure(
@@ -81,6 +83,19 @@ def test_compound_and_mean_energy_agree_for_one_energy_and_for_counters() -> Non
     a = NoiseModel(SILENT).apply(counter, 100.0, 5)
     b = NoiseModel(SILENT, quantum="compound").apply(counter, 100.0, 5)
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("n0", [3.0, 3e3])
+@pytest.mark.parametrize("quantum", ["mean_energy", "compound"])
+def test_lost_information_is_noise_as_of_so_many_photons_fewer(
+    n0: float, quantum: Literal["mean_energy", "compound"]
+) -> None:
+    exposure = a_flat_exposure(Detector.ideal())
+    whole, part = (NoiseModel(SILENT, quantum=quantum, information=i) for i in (1.0, 0.4))
+    noise, more = noise_of(whole, exposure, n0), noise_of(part, exposure, n0)
+    assert more.mean() == pytest.approx(0.0, abs=0.02 * n0 * float(exposure.signal.mean()))
+    assert more.var() / noise.var() == pytest.approx(2.5, rel=0.03)
+    assert part.nps((8, 8), 2.5).mean() == pytest.approx(2.5)
 
 
 def test_noise_grows_with_the_root_of_the_exposure() -> None:
@@ -158,7 +173,7 @@ def test_readout_noise_is_correlated_along_rows_as_declared_and_not_across(corre
 
 
 def test_readout_noise_is_there_where_no_photon_arrives() -> None:
-    for one in (Detector.ideal(), Detector.csi_flat_panel()):
+    for one in (Detector.ideal(), CSI):
         behind_lead = np.full((1, 128, 128), 60.0, dtype=np.float32)
         exposure = expose(behind_lead, [material("lead")], Spectrum.for_kvp(80), one)
         noisy = NoiseModel.of(one).apply(exposure, 5e5, 1)
@@ -174,7 +189,7 @@ def test_a_silent_detector_without_crosstalk_has_poisson_noise_alone() -> None:
 
 @pytest.mark.parametrize("name", detector_names())
 def test_the_same_seed_gives_the_same_picture_with_any_number_of_threads(name: str) -> None:
-    one = detector(name)
+    one = detector(name).at(PITCH)
     exposure = a_flat_exposure(one, height=61, width=83)
     model = NoiseModel.of(one)
     first = model.apply(exposure, 1e4, 42, threads=1)
@@ -214,7 +229,7 @@ def test_the_beam_may_differ_from_pixel_to_pixel() -> None:
 def test_the_exposure_itself_stays_clean() -> None:
     exposure = a_flat_exposure(Detector.ideal(), height=16, width=16)
     before = exposure.signal.copy()
-    NoiseModel.of(Detector.csi_flat_panel()).apply(exposure, 1e4, 1)
+    NoiseModel.of(CSI).apply(exposure, 1e4, 1)
     np.testing.assert_array_equal(exposure.signal, before)
 
 

@@ -25,7 +25,7 @@ from DeepDRRLogic.phantom import phantom
 from DeepDRRLogic.projector import make_projector
 from DeepDRRLogic.projector.cpu import CpuProjector
 from DeepDRRLogic.projector.reference import project_exactly
-from DeepDRRLogic.threads import in_slabs
+from DeepDRRLogic.threads import in_slabs, thread_count
 from DeepDRRLogic.volume import MaterialVolume
 
 VIEWS = [(0, 0), (90, 0), (180, 0), (-35, 20), (45, 0), (10, -40), (5, 70)]
@@ -309,6 +309,12 @@ def test_every_material_keeps_its_own_scale():
     picture = CpuProjector(volume).project(view())
     for row, label, value in ((178, 0, 0.0004), (120, 1, 1.0), (62, 2, 8.0)):
         assert picture[label, row, 160] == pytest.approx(9.0 * value, rel=2e-3)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2.5, "2"])
+def test_threads_are_counted_in_whole_numbers(threads):
+    with pytest.raises(ValueError, match=rf"threads = '?{threads}'?: give a whole number from 1"):
+        thread_count(threads)
 
 
 def test_after_an_error_no_further_slab_is_begun():

@@ -302,3 +302,9 @@ def test_another_exposure_of_the_same_volumes_is_that_of_a_new_simulator_and_is_
     for wrong in (0.0, 1e-40, 1e13, np.nan, np.ones((10, 20))):
         with pytest.raises(ValueError, match=r"(?s)photons_per_pixel = .*such as 5e5"):
             first.with_exposure(photons_per_pixel=wrong)
+
+
+def test_an_image_larger_than_memory_is_refused_before_it_is_made():
+    camera = dataclasses.replace(view(), width=1_000_000, height=1_000_000)
+    with pytest.raises(ValueError, match=r"1000000×1000000 pixels needs .* GB"):
+        XRaySimulator(a_block_of_water(), device="cpu")(camera)

@@ -162,6 +162,18 @@ def test_for_kvp_computes_the_tube_where_there_is_none() -> None:
     assert low.half_value_layer_mm() < between.half_value_layer_mm() < high.half_value_layer_mm()
 
 
+@pytest.mark.parametrize("name", spectrum_presets())
+def test_the_usual_filtration_of_a_preset_is_its_own(name: str) -> None:
+    kvp = Spectrum.preset(name).kvp
+    assert f" {round(default_aluminium_mm(kvp), 9):g} mm Al" in Spectrum.preset(name).description
+
+
+def test_more_voltage_gives_more_photons_however_small_the_step() -> None:
+    fluences = [Spectrum.tube(kvp).photons_per_mas_mm2_at_1m or 0.0 for kvp in (80, 80.5, 81, 81.5, 82)]
+    assert fluences == sorted(fluences)
+    assert Spectrum.tube(82).description == "82 kV, W anode 12°, 3.84 mm Al"
+
+
 def test_default_filtration_is_that_of_the_spectra_published_with_deepdrr() -> None:
     assert [default_aluminium_mm(kvp) for kvp in (40, 60, 90, 120, 150)] == [3.5, 3.5, 4.0, 4.3, 4.3]
 
@@ -215,6 +227,7 @@ def test_impossible_tables_are_refused(energies: list[float], photons: list[floa
         ({"kvp": np.nan}, "kvp is nan"),
         ({"kvp": 80, "anode": "Mo"}, "Mo anode"),
         ({"kvp": 80, "anode": "Fe"}, "Unknown anode"),
+        ({"kvp": 28, "anode": "Mo"}, r"No filtration is usual for a Mo anode; .*aluminium_mm=0\.5"),
         ({"kvp": 80, "aluminium_mm": -1}, "aluminium_mm"),
         ({"kvp": 80, "copper_mm": -0.1}, "copper_mm"),
         ({"kvp": 80, "anode_angle_deg": 0}, "anode_angle_deg"),
@@ -236,6 +249,12 @@ def test_a_voltage_in_letters_is_refused_as_such() -> None:
     for make in (Spectrum.for_kvp, Spectrum.tube):
         with pytest.raises(TypeError, match=r"kvp = '80': give one like 80"):
             make("80")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["aluminium_mm", "copper_mm", "anode_angle_deg", "bin_width_kev"])
+def test_a_number_in_letters_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name} = '2\.5': give one like"):
+        Spectrum.tube(80, **{name: "2.5"})  # type: ignore[arg-type]
 
 
 def test_a_tube_whose_filters_let_nothing_through_is_refused() -> None:

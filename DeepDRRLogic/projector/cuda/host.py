@@ -155,7 +155,7 @@ class CudaProjector:
         with self.gpu.active():
             room = min(MOST_BATCH_BYTES, self.gpu.room() // 2)
         most = min(MOST_VIEWS, max(1, room // (4 * planes * first.width * first.height)))
-        alike = itertools.takewhile(lambda camera: _size(camera) == _size(first), cameras[:most])
+        alike = itertools.takewhile(lambda camera: _pixels(camera) == _pixels(first), cameras[:most])
         return sum(1 for _ in alike)
 
     def form_on_device(
@@ -172,6 +172,7 @@ class CudaProjector:
         `estimate_on_device`, see scatter_planes, works on the device as well; of any other the area densities are
         copied to the host, and its estimate back.
         """
+        chain = chain.at(_common_pitch(cameras))
         materials = materials_of([self, *others])
         areas = self.project_on_device(cameras, others)
         planes = None
@@ -211,6 +212,17 @@ def _common_size(cameras: Sequence[Camera]) -> tuple[int, int]:
     if len(sizes) != 1:
         raise ValueError(f"A batch has cameras of (height, width) {sorted(sizes)}: give one size per batch.")
     return sizes.pop()
+
+
+def _pixels(camera: Camera) -> tuple[float, ...]:
+    """How many pixels of which size, which the views of a batch have in common but for rounding."""
+    return *_size(camera), *(round(pitch, 5) for pitch in camera.pixel_pitch_mm)
+
+
+def _common_pitch(cameras: Sequence[Camera]) -> tuple[float, float]:
+    if len({_pixels(camera) for camera in cameras}) > 1:
+        raise ValueError("A batch has cameras with pixels of several sizes in mm: give one size per batch.")
+    return cameras[0].pixel_pitch_mm
 
 
 def _view(camera: Camera, ras_from_ijk: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...crosstalk import Kernel, checked_kernel
+from ...crosstalk import Crosstalk, checked_kernel
 from ...exposure import detection_weights
 from ...gpu.device import DeviceArray, Gpu
 from ...noise import MAX_PHOTONS_PER_PIXEL
@@ -43,7 +43,7 @@ class Beam:
     row_of: DeviceArray
     plane_of: DeviceArray
     channels: int
-    crosstalk: Kernel
+    crosstalk: Crosstalk
 
     @staticmethod
     def upload(gpu: Gpu, materials: Sequence[Material], columns: int, spectrum: Spectrum, detector: Detector) -> Beam:
@@ -121,7 +121,8 @@ def develop(
         drawn = DeviceArray(gpu, (views, beam.channels, padded))
         gpu.launch(
             PTX, "quantum_noise", (padded, beam.channels, views), LINE,
-            *frame, *margins, n0, np.int32(noise.quantum == "compound"), _seed(seed), drawn.pointer,
+            *frame, *margins, n0, np.float32(noise.information), np.int32(noise.quantum == "compound"), _seed(seed),
+            drawn.pointer,
         )  # fmt: skip
     kernel = gpu.constant(crosstalk)
     images = DeviceImages(

@@ -62,13 +62,13 @@ __device__ float poisson_deviation(float mean, word pixel, word channel, seed_t 
     }
 }
 
-// Quantum noise e·(Poisson(N) − N) on the detector and a margin around it, (views, channels, height + 2·margin_v,
-// width + 2·margin_u); beyond the border the exposure is that of the border. row_of: which row of `sums` holds the
-// photons, the signal and the squared signal of every channel. One thread is one pixel, grid.y the channel, grid.z
-// the view, whose seed is `seed` + view.
+// Quantum noise e/i·(Poisson(i·N) − i·N), i being `information`, on the detector and a margin around it, (views,
+// channels, height + 2·margin_v, width + 2·margin_u); beyond the border the exposure is that of the border. row_of:
+// which row of `sums` holds the photons, the signal and the squared signal of every channel. One thread is one pixel,
+// grid.y the channel, grid.z the view, whose seed is `seed` + view.
 extern "C" __global__ void quantum_noise(
     const float *sums, const int *row_of, int channels, int rows, int width, int height, int margin_u, int margin_v,
-    float photons_per_pixel, int compound, seed_t seed, float *noise
+    float photons_per_pixel, float information, int compound, seed_t seed, float *noise
 ) {
     const int wide = width + 2 * margin_u, high = height + 2 * margin_v;
     const int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y;
@@ -82,8 +82,8 @@ extern "C" __global__ void quantum_noise(
         gain = compound ? sqrtf(here[row_of[2 * channels + channel] * pixels] / photons)
                         : here[row_of[channels + channel] * pixels] / photons;
     const float deviation =
-        poisson_deviation(photons * photons_per_pixel, (word)pixel, (word)channel, seed + blockIdx.z);
-    noise[((size_t)blockIdx.z * channels + channel) * wide * high + pixel] = gain * deviation;
+        poisson_deviation(photons * photons_per_pixel * information, (word)pixel, (word)channel, seed + blockIdx.z);
+    noise[((size_t)blockIdx.z * channels + channel) * wide * high + pixel] = gain / information * deviation;
 }
 
 // Signal and quantum noise (none where `noise` is null) after crosstalk, detected photons of all channels, mean energy.
