@@ -7,9 +7,11 @@
 | .tif, .tiff | a quantity as float32, one page per channel or material |
 | .nrrd | a quantity as float32 on the detector plane, where it stands in the patient's space |
 | .json | the sidecar alone |
+| .dcm | the picture for DICOM viewers: an X-ray angiographic image, 16 bits, all values beyond the window too |
 
 Beside each of them lies a sidecar, the name with `.json` appended: camera, projection matrix, metadata,
-and the window of a picture.
+and the window of a picture. The matrices are those of the file's own pixels, mirrored where the picture is;
+the camera is that of the exposure.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ from .affine import check_affine
 from .display import DisplaySettings, grows_dark, render_display, resolve_window
 from .files import replaced_when_written, require_writable_place
 from .geometry import Camera
-from .image import Quantity, XRayImage
+from .image import Quantity, XRayImage, as_json_values
 
-SUFFIXES = (".png", ".tif", ".tiff", ".nrrd", ".npz", ".json")
+SUFFIXES = (".png", ".tif", ".tiff", ".nrrd", ".npz", ".json", ".dcm")
 FORMAT_NAME = "DeepDRR X-ray image"
 FORMAT_VERSION = 1
 
@@ -48,9 +50,10 @@ def save_image(
 ) -> None:
     """Write `image` in the format of the suffix and its sidecar; both or neither.
 
-    `settings` and `bits` shape a .png, `quantity` is what a .tif or .nrrd holds: by default the raw
-    detector signal, "log" for -ln(I/I0), "area_densities" for one plane per material. Existing files are
-    replaced. Raises ValueError for an unknown suffix or a missing folder.
+    `settings` shape a .png or .dcm; without any the collimator is that of the exposure. `bits` are of a .png.
+    `quantity` is what a .tif or .nrrd holds: by default the raw detector signal, "log" for -ln(I/I0),
+    "area_densities" for one plane per material. Existing files are replaced. Raises ValueError for an unknown
+    suffix or a missing folder.
     """
     target = Path(path)
     require_image_path(target)
@@ -66,17 +69,22 @@ def save_image(
         if suffix == ".npz":
             content = {"holds": "every field"}
             _write_npz(image, temporary)
-        elif suffix == ".png":
-            settings = settings or DisplaySettings()
+        elif suffix in (".png", ".dcm"):
+            settings = settings or DisplaySettings(collimator=image.collimator)
             settings = replace(settings, window=resolve_window(image, settings))
-            content = _picture_content(settings, bits)
-            _write_png(render_display(image, settings, bits=bits), temporary, content)
+            if suffix == ".png":
+                content = _picture_content(settings, bits)
+                _write_png(render_display(image, settings, bits=bits), temporary, content)
+            else:
+                content = _stored_content(settings)
+                _write_dcm(image, settings, temporary)
         else:
             planes = image.quantity(quantity)
             content = {"holds": quantity, "dtype": "float32"}
             write = _write_nrrd if suffix == ".nrrd" else _write_tiff
             write(planes, image.camera, temporary, content)
-        _write_json(temporary_sidecar, sidecar(image, {"file": target.name, **content}))
+        shown = settings if suffix in (".png", ".dcm") else None
+        _write_json(temporary_sidecar, sidecar(image, {"file": target.name, **content}, shown))
 
 
 def require_image_path(path: str | os.PathLike[str]) -> None:
@@ -117,9 +125,13 @@ def sidecar_path(path: str | os.PathLike[str]) -> Path:
     return target if target.suffix.lower() == ".json" else target.with_name(target.name + ".json")
 
 
-def sidecar(image: XRayImage, content: dict[str, Any]) -> dict[str, Any]:
-    """All about `image` but its pixels, ready for JSON; `content` says what the file beside it holds."""
+def sidecar(image: XRayImage, content: dict[str, Any], shown: DisplaySettings | None = None) -> dict[str, Any]:
+    """All about `image` but its pixels, ready for JSON; `content` says what the file beside it holds.
+
+    `shown` is how a picture is shown, None where the file has the exposure's own pixels.
+    """
     camera = image.camera
+    mirror = _pixel_from_shown(camera, shown)
     return {
         "format": FORMAT_NAME,
         "format_version": FORMAT_VERSION,
@@ -127,12 +139,24 @@ def sidecar(image: XRayImage, content: dict[str, Any]) -> dict[str, Any]:
         "unattenuated_signal": list(image.unattenuated_signal),
         "channels": len(image.channels),
         "material_names": list(image.material_names),
-        "projection_pixel_from_ras": camera.projection.tolist(),
-        "ras_from_pixel": camera.ras_from_pixel.tolist(),
+        "projection_pixel_from_ras": (mirror[np.ix_([0, 1, 3], [0, 1, 3])] @ camera.projection).tolist(),
+        "ras_from_pixel": (camera.ras_from_pixel @ mirror).tolist(),
         "pixel_pitch_mm": list(camera.pixel_pitch_mm),
         "camera": camera.to_dict(),
         "metadata": image.metadata,
     }
+
+
+def _pixel_from_shown(camera: Camera, shown: DisplaySettings | None) -> npt.NDArray[np.float64]:
+    """The matrix (4, 4) from pixels of the picture (u, v, 0, 1) to those of the exposure, and its own inverse."""
+    mirror = np.eye(4)
+    for axis, size, flipped in (
+        (0, camera.width, shown is not None and shown.flip_horizontal),
+        (1, camera.height, shown is not None and shown.flip_vertical),
+    ):
+        if flipped:
+            mirror[axis, axis], mirror[axis, 3] = -1.0, size - 1.0
+    return mirror
 
 
 def _picture_content(settings: DisplaySettings, bits: int) -> dict[str, Any]:
@@ -147,11 +171,24 @@ def _picture_content(settings: DisplaySettings, bits: int) -> dict[str, Any]:
         "window_width": width,
         "value_at_black": center + width / 2 if darkens else center - width / 2,
         "value_at_white": center - width / 2 if darkens else center + width / 2,
-        "display": {
-            **asdict(settings),
-            "collimator": settings.collimator
-            and {"shape": type(settings.collimator).__name__, **asdict(settings.collimator)},
-        },
+        "display": as_json_values(
+            {
+                **asdict(settings),
+                "collimator": settings.collimator
+                and {"shape": type(settings.collimator).__name__, **asdict(settings.collimator)},
+            }
+        ),
+    }
+
+
+def _stored_content(settings: DisplaySettings) -> dict[str, Any]:
+    """The same for a DICOM object, whose greys from black to white are not those of the window; 0 is no value."""
+    from .dicom.writing import value_scale
+
+    slope, intercept = value_scale(settings)
+    return _picture_content(settings, 16) | {
+        "value_at_black": intercept,
+        "value_at_white": intercept + slope * 65535,
     }
 
 
@@ -170,6 +207,12 @@ def _write_png(grey: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], path: Path,
     for key in ("holds", "window_center", "window_width", "value_at_black", "value_at_white"):
         text.add_text(f"DeepDRR {key}", str(content[key]))
     Image.fromarray(grey).save(path, pnginfo=text)
+
+
+def _write_dcm(image: XRayImage, settings: DisplaySettings, path: Path) -> None:
+    from .dicom.writing import write_dicom
+
+    write_dicom(image, settings, path)
 
 
 def _write_tiff(planes: npt.NDArray[np.float32], camera: Camera, path: Path, content: dict[str, Any]) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from DeepDRRLogic.affine import rigid, rotation
+from DeepDRRLogic.collimator import RectangularCollimator
 from DeepDRRLogic.display import DisplaySettings, render_display, resolve_window
 from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.image import XRayImage
@@ -156,6 +158,38 @@ def test_the_sidecar_gives_the_camera_and_all_metadata_back(tmp_path: Path, an_o
         assert np.array_equal(values["projection_pixel_from_ras"], image.camera.projection)
         assert values["metadata"] == image.metadata
         assert values["unattenuated_signal"] == [1000.0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".dcm", ".nrrd"])
+def test_the_matrices_beside_a_mirrored_picture_are_those_of_its_pixels(
+    tmp_path: Path, an_oblique_mirrored_camera: Camera, suffix: str
+) -> None:
+    image = an_image(an_oblique_mirrored_camera)
+    image.save(tmp_path / f"shot{suffix}", settings=DisplaySettings(flip_horizontal=True, flip_vertical=True))
+    values = json.loads(sidecar_path(tmp_path / f"shot{suffix}").read_text())
+    point = np.array([3.0, 40.0, 20.0])
+    u, v = image.camera.project(point)
+    shown_u, shown_v, scale = np.array(values["projection_pixel_from_ras"]) @ np.append(point, 1.0)
+    mirrored = suffix != ".nrrd"  # measurements are never mirrored
+    expected = (WIDTH - 1 - u, HEIGHT - 1 - v) if mirrored else (u, v)
+    np.testing.assert_allclose((shown_u / scale, shown_v / scale), expected, atol=1e-9)
+    on_detector = np.array(values["ras_from_pixel"]) @ (*expected, 0.0, 1.0)
+    np.testing.assert_allclose(on_detector, image.camera.ras_from_pixel @ (u, v, 0.0, 1.0), atol=1e-9)
+    assert Camera.from_dict(values["camera"]) == image.camera
+
+
+def test_a_picture_has_the_collimator_of_its_exposure_unless_it_is_given_another(
+    tmp_path: Path, an_oblique_mirrored_camera: Camera
+) -> None:
+    inf = float("inf")
+    opening = RectangularCollimator(-inf, -inf, inf, 8.0)
+    image = an_image(an_oblique_mirrored_camera, metadata={"collimator": opening.words})
+    image.save(tmp_path / "shot.png")
+    shown = np.asarray(Image.open(tmp_path / "shot.png"))
+    assert not shown[9:].any() and shown[:9].any()
+    assert json.loads((tmp_path / "shot.png.json").read_text())["content"]["display"]["collimator"]["u0"] == "-inf"
+    image.save(tmp_path / "shot.png", settings=DisplaySettings())
+    assert np.asarray(Image.open(tmp_path / "shot.png"))[9:].any()
 
 
 def test_nrrd_pixels_lie_on_the_detector_in_space(tmp_path: Path, an_oblique_mirrored_camera: Camera) -> None:
