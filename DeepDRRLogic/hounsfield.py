@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -29,26 +28,27 @@ def require_finite(values: Values) -> None:
     if values.dtype.kind != "f" or np.isfinite([values.min(), values.max()]).all():
         return
     wrong = ~np.isfinite(values)
-    raise not_finite(int(np.count_nonzero(wrong)), int(wrong.argmax()), values.shape)
-
-
-def not_finite(count: int, first: int, shape: tuple[int, ...]) -> ValueError:
-    """The error for so many voxels of NaN or infinity, `first` counting voxels of a volume [k, j, i] in C order."""
-    k, j, i = np.unravel_index(first, shape)
-    return ValueError(
-        f"{count} of {math.prod(shape)} voxels are NaN or infinite, the first at (i, j, k) = "
+    k, j, i = np.unravel_index(int(wrong.argmax()), values.shape)
+    raise ValueError(
+        f"{np.count_nonzero(wrong)} of {values.size} voxels are NaN or infinite, the first at (i, j, k) = "
         f"({i}, {j}, {k}). Replace them, for instance with -1000 HU, before use."
     )
 
 
 def as_hounsfield(values: Values) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:
-    """The values as int16 if they are whole numbers of a fitting integer type, otherwise as float32."""
+    """The values as int16, half the memory, if they are whole numbers that fit, otherwise as float32."""
     if values.dtype.kind == "f":
-        return values.astype(np.float32, copy=False)
+        return values.astype(np.int16) if _fits_int16(values) else values.astype(np.float32, copy=False)
     limits = np.iinfo(np.int16)
     if values.min() >= limits.min and values.max() <= limits.max:
         return values.astype(np.int16, copy=False)
     return values.astype(np.float32)
+
+
+def _fits_int16(values: Values) -> bool:
+    """Whether floats [k, j, i] are whole numbers within int16, slice by slice up to the first that is not."""
+    with np.errstate(invalid="ignore"):  # what does not fit becomes some other number
+        return all(np.array_equal(one.astype(np.int16), one) for one in values)
 
 
 def require_plausible(values: Values, name: str) -> None:
@@ -73,8 +73,8 @@ def require_plausible(values: Values, name: str) -> None:
     if has_offset(spread):
         raise ValueError(
             f"{found}, air near {np.median(spread[spread <= 200]):g} and soft tissue near "
-            f"{_soft_peak(spread):g}: CT numbers stored with an offset of about 1024. Read them with "
-            "hu_offset=-1024."
+            f"{_soft_peak(spread):g}: CT numbers stored with an offset. Read them with hu_offset={offset_of(spread)}. "
+            f"{_REMEDY}"
         )
     if lowest >= 0:
         raise ValueError(
@@ -83,7 +83,7 @@ def require_plausible(values: Values, name: str) -> None:
 
 
 def has_offset(spread: Values) -> bool:
-    """Whether 1024 seems to be added to the CT numbers: air near 0, soft tissue near 1050, little between.
+    """Whether 1000 or 1024 seems to be added to the CT numbers: air near 0, soft tissue near 1050, little between.
 
     Padding far below -1000 is left out. A CT has few voxels from -670 to -230 HU, between lung and fat; an MR
     has no such gap.
@@ -93,6 +93,15 @@ def has_offset(spread: Values) -> bool:
         return False
     air, between, soft = (np.mean((valid >= a) & (valid < b)) for a, b in ((-200, 300), (350, 800), (850, 1200)))
     return bool(air > 0.01 and soft > 0.02 and soft > 2 * between)
+
+
+def offset_of(spread: Values) -> int:
+    """What to add to CT numbers that `has_offset`: -1000 if air is stored as 0, -1024 if it is stored as 24.
+
+    Zeros may be padding beside air at 24, and a few values are anywhere.
+    """
+    zeros, near_0, near_24 = (np.count_nonzero((spread >= a) & (spread <= b)) for a, b in ((0, 0), (1, 12), (19, 30)))
+    return -1000 if max(near_0, 0.04 * zeros) > near_24 else -1024
 
 
 def _soft_peak(spread: Values) -> float:

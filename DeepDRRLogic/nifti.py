@@ -1,5 +1,5 @@
-"""What ITK passes over in NIfTI files: a sheared sform, which it straightens; missing data, NaN and infinity,
-which it reads as zeros."""
+"""What ITK passes over in NIfTI files: a sheared sform, which it straightens, a second place that differs from the
+first; missing data, NaN and infinity, which it reads as zeros."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from .affine import FloatArray
-from .hounsfield import not_finite
 
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
 _LONGEST_HEADER = 540
@@ -32,27 +31,30 @@ class _Layout:
     size: int
     dimensions: tuple[int, str]
     type_and_bits: tuple[int, str]
-    data_offset: tuple[int, str]
-    scale: tuple[int, str]
+    voxel_offset_scale: tuple[int, str]
     units: tuple[int, str]
-    codes: tuple[int, str]
-    sform: tuple[int, str]
+    forms: tuple[int, str]
 
 
 _LAYOUTS = (
-    _Layout(348, (40, "8h"), (70, "2h"), (108, "f"), (112, "2f"), (123, "B"), (252, "2h"), (280, "12f")),
-    _Layout(540, (16, "8q"), (12, "2h"), (168, "q"), (176, "2d"), (500, "i"), (344, "2i"), (400, "12d")),
+    _Layout(348, (40, "8h"), (70, "2h"), (76, "8ff2f"), (123, "B"), (252, "2h18f")),
+    _Layout(540, (16, "8q"), (12, "2h"), (104, "8dq2d"), (500, "i"), (344, "2i18d")),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class NiftiHeader:
-    """Whether the file says where its volume lies, its sform (4, 4) in RAS mm or None, voxels along i, j, k and
-    further axes, their first and last byte in the uncompressed file, their type if they are floats, and the
-    scale (slope, intercept) from what is stored to what is meant."""
+    """Where the volume lies, said twice: qform and sform, (4, 4) in RAS mm, None where their code is 0 for "unknown";
+    the size of a voxel in mm beside them, 1 where not given. Voxels along i, j, k and further axes, their first and
+    last byte in the uncompressed file, their type if they are floats, and the scale (slope, intercept) from what is
+    stored to what is meant."""
 
-    has_place: bool
+    qform: FloatArray | None
     sform: FloatArray | None
+    qform_code: int
+    sform_code: int
+    voxel_mm: tuple[float, ...]
+    has_voxel_mm: bool
     sizes: tuple[int, ...]
     start: int
     length: int
@@ -69,6 +71,11 @@ def read_header(path: Path) -> NiftiHeader:
         whole = _is_whole(path, header.length)
     if not whole:
         raise ValueError(f"{path.name} is damaged, it breaks off before its last voxel: copy or download it again.")
+    if min(header.voxel_mm) < 0.0:
+        raise ValueError(
+            f"{path.name} says that voxels are {'×'.join(f'{mm:.4g}' for mm in header.voxel_mm)} mm (pixdim), and "
+            "programs disagree on which side a negative size means: write the file again with positive sizes."
+        )
     if not np.isfinite(header.scale).all():
         slope, intercept = header.scale
         raise ValueError(
@@ -78,33 +85,24 @@ def read_header(path: Path) -> NiftiHeader:
     return header
 
 
-def require_finite_voxels(path: Path, header: NiftiHeader) -> None:
-    """Raise ValueError, with number and place, if the volume holds floats that are NaN or infinite.
-
-    They are sought in the file, because ITK's NIfTI library makes zeros of them: water, in Hounsfield units.
-    """
-    count, first, before = 0, 0, 0
-    for values in _blocks(path, header):
-        wrong = np.flatnonzero(~np.isfinite(values))
-        if wrong.size and not count:
-            first = before + int(wrong[0])
-        count += wrong.size
-        before += values.size
-    if count:
-        i, j, k = header.sizes[:3]
-        raise not_finite(count, first, (k, j, i))
-
-
-def _blocks(path: Path, header: NiftiHeader) -> Iterator[npt.NDArray[Any]]:
-    """The voxels as stored, in order and a few at a time; none if they are whole numbers."""
-    if header.floats is None:
-        return
+def read_floats(path: Path, header: NiftiHeader) -> npt.NDArray[Any]:
+    """The voxels, floats, as they are meant, in order (n,); ITK's NIfTI library makes zeros of NaN and infinity:
+    water, in Hounsfield units."""
+    assert header.floats is not None
     size = header.floats.itemsize
+    slope, intercept = header.scale
+    is_scaled = slope not in (0.0, 1.0) or intercept != 0.0
+    values = np.empty((header.length - header.start) // size, header.floats.newbyteorder("="))
     with _damage_named(path), _opened(path) as file:
         file.seek(header.start)
-        for at in range(header.start, header.length, _VOXELS_PER_BLOCK * size):
-            raw = file.read(min(_VOXELS_PER_BLOCK * size, header.length - at))
-            yield np.frombuffer(raw, header.floats, len(raw) // size)
+        for first in range(0, values.size, _VOXELS_PER_BLOCK):
+            block = values[first : first + _VOXELS_PER_BLOCK]
+            raw = file.read(block.size * size)
+            if len(raw) < block.size * size:
+                raise EOFError("it breaks off before its last voxel")
+            stored = np.frombuffer(raw, header.floats)
+            block[:] = stored.astype(np.float64) * (slope or 1.0) + intercept if is_scaled else stored
+    return values
 
 
 @contextmanager
@@ -136,23 +134,50 @@ def _header(start: bytes, layout: _Layout, endian: str) -> NiftiHeader:
         return struct.unpack_from(endian + place[1], start, place[0])
 
     count, *sizes = (int(n) for n in field(layout.dimensions))
-    sizes = sizes[: max(0, count)]
+    sizes = [max(1, n) for n in sizes[: max(0, count)]]
     kind, bits = (int(n) for n in field(layout.type_and_bits))
-    first = int(field(layout.data_offset)[0])
-    qform_code, sform_code = field(layout.codes)
-    sform = None
-    if sform_code > 0:
-        sform = np.vstack([np.reshape(field(layout.sform), (3, 4)), [0.0, 0.0, 0.0, 1.0]])
-        sform[:3] *= _MM_PER_UNIT.get(int(field(layout.units)[0]) & 7, 1.0)
+    handedness, *voxel = field(layout.voxel_offset_scale)
+    first = max(layout.size, int(voxel[7]))
+    # What is no size of a voxel counts as 1, here and in ITK.
+    steps = tuple(step if step and math.isfinite(step) else 1.0 for step in voxel[:3])
+    qform_code, sform_code, *forms = field(layout.forms)
+    mm = _MM_PER_UNIT.get(int(field(layout.units)[0]) & 7, 1.0)
     return NiftiHeader(
-        has_place=qform_code > 0 or sform is not None,
-        sform=sform,
+        qform=_in_mm(_qform(forms[:6], handedness, steps), mm) if qform_code > 0 else None,
+        sform=_in_mm(np.reshape(forms[6:], (3, 4)), mm) if sform_code > 0 else None,
+        qform_code=int(qform_code),
+        sform_code=int(sform_code),
+        voxel_mm=tuple(step * mm for step in steps),
+        has_voxel_mm=all(voxel[:3]),
         sizes=tuple(sizes),
         start=first,
         length=first + math.prod(sizes) * bits // 8,
         floats=np.dtype(endian + _FLOAT_TYPES[kind]) if kind in _FLOAT_TYPES else None,
-        scale=field(layout.scale),
+        scale=tuple(voxel[8:]),
     )
+
+
+def _in_mm(rows: npt.NDArray[Any], mm: float) -> FloatArray:
+    affine = np.eye(4)
+    affine[:3] = rows * mm
+    return affine
+
+
+def _qform(place: list[float], handedness: float, steps: tuple[float, ...]) -> FloatArray:
+    """The rows (3, 4) of the rotation by a quaternion, from nifti1.h: its last three parts, then the origin."""
+    b, c, d, *origin = place
+    a = 1.0 - b * b - c * c - d * d
+    a = math.sqrt(a) if a > 1e-7 else 0.0  # less is the rounding of half a turn
+    w, x, y, z = np.array([a, b, c, d]) / math.hypot(a, b, c, d)
+    rotation = np.array(
+        [
+            [w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), w * w + y * y - x * x - z * z, 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), w * w + z * z - x * x - y * y],
+        ]
+    )
+    i, j, k = steps
+    return np.column_stack([rotation * [i, j, -k if handedness < 0.0 else k], origin])
 
 
 def _is_whole(path: Path, length: int) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .hounsfield import has_offset, sample
+from .hounsfield import has_offset, offset_of, sample
 
 if TYPE_CHECKING:
     from .volume import CTVolume
@@ -109,7 +109,8 @@ def _grid_warnings(
 def _value_warnings(hu: npt.NDArray[Any], spread: npt.NDArray[Any], lowest: float, highest: float) -> list[str]:
     warnings = []
     if has_offset(spread):
-        warnings.append("values look like CT numbers plus 1024: read the file with hu_offset=-1024")
+        offset = offset_of(spread)
+        warnings.append(f"values look like CT numbers plus {-offset}: read the file with hu_offset={offset}")
     air = spread[(spread > -1500) & (spread <= -850)]
     if air.size < 0.001 * spread.size:
         warnings.append("hardly any air: the body is cut, or these are not Hounsfield units")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .affine import FloatArray, apply, check_affine
+from .affine import FloatArray, apply, check_affine, spacing_mm
 from .files import replaced_when_written
 from .memory import require_memory
-from .nifti import NiftiHeader, read_header, require_finite_voxels
+from .nifti import NiftiHeader, read_floats, read_header
 from .volume_headers import notes_on_metaimage, notes_on_nrrd
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Single precision, in which NIfTI keeps its affine, is good to 0.0001 mm at a metre; more is another
 # geometry.
 _DISPLACED_MM = 1e-2
+# A quaternion of single precision, near half a turn, is good to this.
+_NOTED_MM = 0.1
 _COMPRESSION_LEVEL = 2
 
 
@@ -85,8 +87,7 @@ def read_volume(path: Path) -> tuple[npt.NDArray[Any], FloatArray, tuple[str, ..
     image_io = next(its for suffix, its in _IMAGE_IO.items() if path.name.lower().endswith(suffix))
     # Before ITK, which straightens a sheared affine or refuses it without saying why.
     nifti = read_header(path) if image_io == "NiftiImageIO" else None
-    affine = None if nifti is None or nifti.sform is None else check_affine(nifti.sform, f"The sform of {path.name}")
-    notes = _notes_on_header(path, nifti)
+    place, notes = (np.eye(4), _notes_on_header(path)) if nifti is None else _place(path, nifti)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
@@ -107,17 +108,12 @@ def read_volume(path: Path) -> tuple[npt.NDArray[Any], FloatArray, tuple[str, ..
         )
     bytes_stored = _bytes_per_voxel(sitk.GetPixelIDValueAsString(reader.GetPixelID()))
     require_memory((size[2], size[1], size[0]), 2 * bytes_stored + 2, path.name)
-    if nifti is not None:
-        require_finite_voxels(path, nifti)
+    if nifti is not None and nifti.floats is not None:
+        return read_floats(path, nifti).reshape(size[2::-1]), place, notes
     if len(size) > 3:
         reader.SetExtractSize([*size[:3], *([0] * (len(size) - 3))])
     image = _translated(reader.Execute, path)
-    read_affine = ras_from_ijk_of(image)
-    if affine is None:
-        affine = read_affine
-    elif _displacement_mm(affine, read_affine, size) > _DISPLACED_MM:
-        notes = (*notes, "sform and qform differ; the sform is used")
-    return sitk.GetArrayFromImage(image), affine, notes
+    return sitk.GetArrayFromImage(image), ras_from_ijk_of(image) if nifti is None else place, notes
 
 
 def ras_from_ijk_of(image: sitk.Image) -> FloatArray:
@@ -171,12 +167,60 @@ def write_image(image: sitk.Image, target: Path, *, compress: bool = True) -> No
             )
 
 
-def _notes_on_header(path: Path, nifti: NiftiHeader | None) -> tuple[str, ...]:
-    if nifti is None:
-        return notes_on_nrrd(path) if path.name.lower().endswith((".nrrd", ".nhdr")) else notes_on_metaimage(path)
-    if nifti.has_place:
+def _notes_on_header(path: Path) -> tuple[str, ...]:
+    return notes_on_nrrd(path) if path.name.lower().endswith((".nrrd", ".nhdr")) else notes_on_metaimage(path)
+
+
+def _place(path: Path, nifti: NiftiHeader) -> tuple[FloatArray, tuple[str, ...]]:
+    """Where a NIfTI file lies, as an affine (4, 4), and notes on what else it says.
+
+    As ITK and 3D Slicer have it, by the sform if its code is 1, for scanner, or if there is no other.
+    """
+    sform, qform = nifti.sform, nifti.qform
+    if sform is None and qform is None:
+        notes = ("the file does not say where the volume lies (qform and sform code 0); left may be right",)
+        return RAS_FROM_LPS @ np.diag([*nifti.voxel_mm, 1.0]), notes
+    # A tilted gantry is in the sform alone, because a qform cannot say it.
+    if sform is not None and (qform is None or nifti.sform_code in (1, nifti.qform_code)):
+        sform = check_affine(sform, f"The sform of {path.name}")
+    if sform is not None and (qform is None or nifti.sform_code == 1):
+        return sform, (*_notes_on_code("sform", nifti.sform_code), *_notes_on_sform(path, nifti, sform))
+    assert qform is not None
+    return qform, (*_notes_on_code("qform", nifti.qform_code), *_notes_on_forms(nifti, "qform"))
+
+
+def _notes_on_code(used: str, code: int) -> tuple[str, ...]:
+    text = f"the {used} (code {code}) is of a template, not of the scanner: place and size may not be the patient's"
+    return (text,) if code > 2 else ()
+
+
+def _notes_on_sform(path: Path, nifti: NiftiHeader, sform: FloatArray) -> tuple[str, ...]:
+    """What else is said where the sform is used; ValueError where a qform says that voxels are of another size."""
+    sizes = spacing_mm(sform)
+    if not np.allclose(sizes, nifti.voxel_mm, rtol=0.01, atol=0.0) and nifti.has_voxel_mm:
+        by_sform, by_pixdim = ("×".join(f"{mm:.4g}" for mm in three) for three in (sizes, nifti.voxel_mm))
+        text = f"voxels are {by_sform} mm by the sform and {by_pixdim} mm by pixdim"
+        if nifti.qform is None:
+            return (f"{text}, which 3D Slicer uses; the sform is used",)
+        raise ValueError(
+            f"{path.name}: {text}, which the qform uses, too; programs disagree on which is right. Set both to the "
+            "right one, or save the file again from 3D Slicer, if the size is right there."
+        )
+    return _notes_on_forms(nifti, "sform")
+
+
+def _notes_on_forms(nifti: NiftiHeader, used: str) -> tuple[str, ...]:
+    sform, qform = nifti.sform, nifti.qform
+    if sform is None or qform is None:
         return ()
-    return ("the file does not say where the volume lies (qform and sform code 0); left may be right",)
+    apart_mm = _displacement_mm(sform, qform, (*nifti.sizes, 1, 1, 1))
+    if apart_mm <= _NOTED_MM:
+        return ()
+    mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0.0
+    return (
+        f"sform (code {nifti.sform_code}) and qform (code {nifti.qform_code}) differ by up to {apart_mm:.3g} mm"
+        f"{' and in handedness, left may be right' * bool(mirrored)}; the {used} is used, as in 3D Slicer",
+    )
 
 
 def _displacement_mm(one: FloatArray, other: FloatArray, size: Any) -> float:

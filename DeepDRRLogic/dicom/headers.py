@@ -16,6 +16,7 @@ _TAGS = [
     "RescaleSlope", "RescaleIntercept", "RescaleType", "GantryDetectorTilt", "NumberOfFrames",
     "SamplesPerPixel", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "AcquisitionNumber", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase", "ConvolutionKernel",
+    "FrameOfReferenceUID",
 ]  # fmt: skip
 
 # CT Image Storage, Enhanced CT and Legacy Converted Enhanced CT (DICOM PS3.4, B.5).
@@ -26,12 +27,13 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice: its place (LPS mm, DICOM PS3.3 C.7.6.2), the way from stored values to Hounsfield units, and
-    the traits, by keyword, in which two slices of one place may differ."""
+    """One slice: its place (LPS mm, DICOM PS3.3 C.7.6.2) in a frame of reference, the way from stored values to
+    Hounsfield units, and the traits, by keyword, in which two slices of one place may differ."""
 
     path: Path
     frame: int
     uid: str
+    frame_of_reference: str
     position_lps: tuple[float, ...]
     orientation_lps: tuple[float, ...]
     pixel_spacing_mm: tuple[float, ...]
@@ -72,7 +74,7 @@ def damage_named(path: Path) -> Iterator[None]:
     """Turn what pydicom and GDCM raise for damaged files into a ValueError with the file's name."""
     try:
         yield
-    except (EOFError, OSError, RuntimeError, AttributeError, KeyError, TypeError, ValueError, error) as cause:
+    except (EOFError, OSError, RuntimeError, AttributeError, LookupError, TypeError, ValueError, error) as cause:
         reason = str(cause).splitlines()[-1] if str(cause) else type(cause).__name__
         raise ValueError(f"{path.name} is damaged ({reason}): copy or export it again.") from cause
 
@@ -149,9 +151,15 @@ def series_of(path: Path, header: Any) -> Series:
 
 
 def require_placed_frames(path: Path, header: Any, one: Series) -> None:
-    """Raise ValueError for a CT of many frames, in one file, that all have the place of the first."""
+    """Raise ValueError for a CT of many frames, in one file, that do not each have a place of their own."""
     frames = int(header.get("NumberOfFrames") or 1)
-    if frames > 1 and "PerFrameFunctionalGroupsSequence" not in header and one.may_be_ct:
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    if groups is not None and len(groups) != frames and one.modality == "CT":
+        raise ValueError(
+            f"{path.name} holds {frames} frames (NumberOfFrames) but says of {len(groups)} where they lie (per-frame "
+            "functional groups): copy or export it again."
+        )
+    if frames > 1 and groups is None and one.may_be_ct:
         raise ValueError(
             f"{path.name} holds {frames} frames and does not say where each of them lies (no per-frame functional "
             "groups): export it as an enhanced CT, one file per slice, or NRRD."
@@ -226,6 +234,7 @@ def _slice(path: Path, frame: int, header: Any, groups: Sequence[Any]) -> Slice 
         path=path,
         frame=frame,
         uid=f"{uid}/{frame}" if uid else "",
+        frame_of_reference=str(header.get("FrameOfReferenceUID", "")),
         position_lps=position,
         orientation_lps=orientation,
         pixel_spacing_mm=spacing,

@@ -17,8 +17,8 @@ from .pixels import read_pixels
 from .stack import TILT_DEG, lps_from_ijk, ordered, require_untilted, tilt_deg
 from .tilt import straightened
 
-# Bytes of a voxel in memory: as float32, the larger kind; and as a file of many frames holds it, read as a whole
-# and again as an array.
+# Bytes of a voxel in memory: as float32, the larger kind; and in a file of many frames, which is held as a whole
+# with those of its frames that are at work.
 _AS_HU, _AS_STORED = 4, 4
 # Rescale types other than these are not Hounsfield units (PS3.3 C.11.1.1.2); US is "unspecified".
 _HOUNSFIELD_TYPES = ("", "HU", "HU_MOD", "US")

@@ -22,8 +22,12 @@ def ordered(slices: Sequence[Slice]) -> tuple[list[Slice], tuple[str, ...]]:
 
     A stack has slices of one size, spacing and orientation at even distances. Returns it with notes.
     """
+    for one in slices:
+        _require_sound(one)
     _require_one_kind(slices)
-    once, notes = _each_once(slices)
+    on_frames = _one_frame_of_reference(slices)
+    once, on_copies = _each_once(slices)
+    notes = on_frames + on_copies
     if len(once) < 2:
         raise ValueError(f"There is only {len(once)} slice: a volume needs its whole series in one folder.")
     heights = [float(np.dot(s.position_lps, normal_lps(s))) for s in once]
@@ -101,6 +105,39 @@ def require_untilted(stack: Sequence[Slice]) -> None:
             f"The gantry was tilted by {angle:.2f}°{said}: the slices are sheared against each other. Read "
             "it with correct_tilt=True, which resamples them to a rectangular grid."
         )
+
+
+def _require_sound(one: Slice) -> None:
+    slope, intercept = one.slope, one.intercept
+    if slope == 0.0 or not np.isfinite([1.0 if slope is None else slope, intercept or 0.0]).all():
+        raise ValueError(
+            f"{one.path.name}: RescaleSlope {slope} and RescaleIntercept {intercept} make no Hounsfield units; repair "
+            "the header or export the series again."
+        )
+    if not (min(one.pixel_spacing_mm) > 0.0 and np.isfinite(one.pixel_spacing_mm).all()):
+        raise ValueError(
+            f"{one.path.name}: PixelSpacing {list(one.pixel_spacing_mm)} is not two distances in mm; repair the "
+            "header or export the series again."
+        )
+    if not np.isfinite(one.position_lps).all():
+        raise ValueError(
+            f"{one.path.name}: ImagePositionPatient {list(one.position_lps)} is no place; repair the header or export "
+            "the series again."
+        )
+
+
+def _one_frame_of_reference(slices: Sequence[Slice]) -> tuple[str, ...]:
+    """A note where careless anonymising gave each file a frame of reference; ValueError for any other several."""
+    frames = Counter(s.frame_of_reference for s in slices if s.frame_of_reference)
+    if len(frames) == len({s.path for s in slices}) > 2:
+        return ("every file has a frame of reference of its own; positions were compared nonetheless",)
+    if len(frames) > 1:
+        shown = "; ".join(f"{uid}: {count}" for uid, count in frames.most_common(_MANY))
+        raise ValueError(
+            "The series has slices in different frames of reference (FrameOfReferenceUID), whose positions cannot be "
+            f"compared: {shown}. Keep those of one in a folder of their own."
+        )
+    return ()
 
 
 def _require_one_kind(slices: Sequence[Slice]) -> None:

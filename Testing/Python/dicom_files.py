@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
+import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from DeepDRRLogic.affine import rotation
@@ -111,3 +114,28 @@ def enhanced(hu, ras_from_ijk):
     file.PerFrameFunctionalGroupsSequence = frames
     file.PixelData = np.array(pixels).tobytes()
     return file
+
+
+def compressed_by_gdcm(pixels, folder):
+    """The JPEG 2000 stream of one slice, as GDCM writes it."""
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetFileName(str(folder / "jpeg.dcm"))
+    writer.Execute(sitk.GetImageFromArray(pixels[None]))
+    written = pydicom.dcmread(folder / "jpeg.dcm")
+    return next(generate_frames(written.PixelData, number_of_frames=1)), written.file_meta.TransferSyntaxUID
+
+
+def compress(file, frames, folder):
+    encoded = [compressed_by_gdcm(frame, folder) for frame in frames]
+    (folder / "jpeg.dcm").unlink()
+    assert encoded[0][1].is_compressed
+    file.PixelData = encapsulate([stream for stream, _ in encoded])
+    file["PixelData"].is_undefined_length = True
+    file.file_meta.TransferSyntaxUID = encoded[0][1]
+
+
+def larger(hu):
+    """JPEG 2000 has its least sizes."""
+    return np.pad(hu, ((0, 0), (0, 64), (0, 64)), mode="reflect")

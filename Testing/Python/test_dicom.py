@@ -9,10 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk
 from dicom_files import GRIDS, MARK_HU, MARK_IJK, RAS_FROM_LPS, decimal, enhanced, legacy_slices, marked_hu, save
-from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import UID, RLELossless, generate_uid
+from pydicom.uid import UID, generate_uid
 
 from DeepDRRLogic import memory
 from DeepDRRLogic.affine import apply, rotation
@@ -74,54 +72,6 @@ def test_slices_in_subfolders_are_found_and_other_files_passed_over(tmp_path, sl
         one.save_as(tmp_path / "study" / f"part{n % 2}" / f"{n}.dcm", enforce_file_format=True)
     (tmp_path / "study" / "readme.txt").write_text("not DICOM")
     assert_is_marked_ct(CTVolume.read(tmp_path / "study"), GRIDS["axial"])
-
-
-def compressed_by_gdcm(pixels, folder):
-    """The JPEG 2000 stream of one slice, as GDCM writes it."""
-    writer = sitk.ImageFileWriter()
-    writer.SetImageIO("GDCMImageIO")
-    writer.UseCompressionOn()
-    writer.SetFileName(str(folder / "jpeg.dcm"))
-    writer.Execute(sitk.GetImageFromArray(pixels[None]))
-    written = pydicom.dcmread(folder / "jpeg.dcm")
-    return next(generate_frames(written.PixelData, number_of_frames=1)), written.file_meta.TransferSyntaxUID
-
-
-def compress(file, frames, folder):
-    encoded = [compressed_by_gdcm(frame, folder) for frame in frames]
-    (folder / "jpeg.dcm").unlink()
-    assert encoded[0][1].is_compressed
-    file.PixelData = encapsulate([stream for stream, _ in encoded])
-    file["PixelData"].is_undefined_length = True
-    file.file_meta.TransferSyntaxUID = encoded[0][1]
-
-
-def larger(hu):
-    """JPEG 2000 has its least sizes."""
-    return np.pad(hu, ((0, 0), (0, 64), (0, 64)), mode="reflect")
-
-
-def test_compressed_slices_have_the_values_of_uncompressed_ones(tmp_path):
-    hu = larger(marked_hu())
-    plain = CTVolume.read(save(tmp_path / "plain", legacy_slices(hu, GRIDS["oblique"])))
-    np.testing.assert_array_equal(plain.hu, hu)
-    jpeg = legacy_slices(hu, GRIDS["oblique"])
-    for one in jpeg:
-        one.RescaleIntercept = -1000  # stored values are 24 lower, so the decoder must not rescale on its own
-        compress(one, [(one.pixel_array - 24).astype(np.uint16)], tmp_path)
-    assert CTVolume.read(save(tmp_path / "jpeg", jpeg)).hu.tobytes() == plain.hu.tobytes()
-    rle = legacy_slices(hu, GRIDS["oblique"])
-    for one in rle:
-        one.compress(RLELossless)
-    assert CTVolume.read(save(tmp_path / "rle", rle)).hu.tobytes() == plain.hu.tobytes()
-
-
-def test_compressed_frames_keep_each_its_own_rescale(tmp_path):
-    hu = larger(marked_hu())
-    file = enhanced(hu, GRIDS["axial"])
-    compress(file, file.pixel_array, tmp_path)
-    file.save_as(tmp_path / "ct.dcm", enforce_file_format=True)
-    np.testing.assert_array_equal(CTVolume.read(tmp_path / "ct.dcm").hu, hu)
 
 
 def test_every_slice_has_its_own_rescale_also_a_fractional_one(tmp_path, slices):

@@ -104,6 +104,53 @@ def test_frames_without_places_of_their_own_are_refused(tmp_path, slices):
     refused(tmp_path / "both" / "IM0000", "holds 7 frames")
 
 
+@pytest.mark.parametrize(("groups", "frames"), [(5, 7), (7, 5), (0, 7), (7, 1)])
+def test_frames_and_their_places_must_be_as_many(tmp_path, groups, frames):
+    file = enhanced(marked_hu(), GRIDS["axial"])
+    file.NumberOfFrames = frames
+    file.PerFrameFunctionalGroupsSequence = file.PerFrameFunctionalGroupsSequence[:groups]
+    file.PixelData = file.PixelData[: frames * 72 * 2]
+    file.save_as(tmp_path / "ct.dcm", enforce_file_format=True)
+    for place in (tmp_path, tmp_path / "ct.dcm"):
+        refused(place, rf"ct.dcm holds {frames} frames \(NumberOfFrames\) but says of {groups} where they lie")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "shown"),
+    [
+        ("RescaleSlope", "0", "RescaleSlope 0.0 and RescaleIntercept -1024.0 make no Hounsfield units"),
+        ("RescaleSlope", "nan", "RescaleSlope nan"),
+        ("RescaleIntercept", "inf", ".* and RescaleIntercept inf make no"),
+        ("PixelSpacing", ["0.8", "0"], r"PixelSpacing \[0.8, 0.0\] is not two distances"),
+        ("PixelSpacing", ["-0.8", "0.7"], "PixelSpacing .* is not two distances"),
+        ("PixelSpacing", ["nan", "0.7"], "PixelSpacing .* is not two distances"),
+        ("ImagePositionPatient", ["0", "nan", "0"], "ImagePositionPatient .* is no place"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_a_header_that_means_nothing_is_named(tmp_path, slices, keyword, value, shown):
+    for one in slices if keyword == "PixelSpacing" else slices[3:4]:
+        setattr(one, keyword, value)
+    refused(save(tmp_path / "ct", slices, shuffled=False), rf"IM000\d: {shown}")
+
+
+def test_two_frames_of_reference_are_no_one_stack(tmp_path, slices):
+    for number, one in enumerate(slices):
+        one.FrameOfReferenceUID = "1.2.3.1" if number < 4 else "1.2.3.2"
+    refused(save(tmp_path / "ct", slices), r"\(FrameOfReferenceUID\).*: 1\.2\.3\.1: 4; 1\.2\.3\.2: 3\.")
+    for one in slices:
+        one.FrameOfReferenceUID = "1.2.3.1"
+    assert CTVolume.read(save(tmp_path / "ct", slices)).notes == ()
+
+
+def test_a_frame_of_reference_for_each_file_is_noted(tmp_path, slices):
+    for one in slices:
+        one.FrameOfReferenceUID = generate_uid()
+    ct = CTVolume.read(save(tmp_path / "ct", slices))
+    np.testing.assert_array_equal(ct.hu, marked_hu())
+    assert noted(ct, "every file has a frame of reference of its own")
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 def test_files_without_a_preamble_are_read(tmp_path, slices, syntax):
     for number, one in enumerate(slices):

@@ -42,6 +42,33 @@ def test_a_plausible_ct_is_accepted_whatever_its_noise():
         )
 
 
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_whole_numbers_take_half_the_memory_also_as_floats(kind):
+    hu = body_like_hu()
+    assert CTVolume(hu.astype(kind), np.eye(4)).hu.dtype == np.int16
+    np.testing.assert_array_equal(CTVolume(hu.astype(kind), np.eye(4)).hu, hu)
+    for other in (0.5, 32768, 70000, -32769):
+        values = hu.astype(kind)
+        values[-1, -1, -1] = other
+        ct = CTVolume(values, np.eye(4))
+        assert ct.hu.dtype == np.float32
+        np.testing.assert_array_equal(ct.hu, values)
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("air", ["flat", "noisy", "noisier", "padded", "flat and padded"])
+@pytest.mark.parametrize("offset", [1000, 1024])
+def test_the_offset_is_told_by_where_air_lies(offset, air, unsigned):
+    hu = body_like_hu(noise=30 if air == "noisier" else 20)
+    if "flat" in air:
+        hu[hu < -920] = -1000
+    if "padded" in air:
+        hu[:, :2] = -1024
+    stored = hu + np.int16(offset)
+    with pytest.raises(ValueError, match=rf"Read them with hu_offset=-{offset}\. .*hu_offset=0\."):
+        CTVolume.from_array(stored.clip(0) if unsigned else stored, np.eye(4))
+
+
 def test_the_report_measures_a_known_body():
     info = CTVolume(body_like_hu(), GRIDS["oblique left-handed"], name="body").info()
     assert (info.size, info.hu_min, info.hu_max) == ((40, 40, 24), body_like_hu().min(), body_like_hu().max())

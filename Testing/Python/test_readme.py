@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
+from DeepDRRLogic.affine import apply
 from DeepDRRLogic.image import XRayImage
 from DeepDRRLogic.phantom import phantom
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def code_block(language: str, containing: str) -> str:
@@ -36,6 +38,21 @@ def test_the_ten_lines_of_python_make_an_image(tmp_path, monkeypatch, capsys):
     assert image.signal.shape == (1536, 1536)
     assert "5.000" in capsys.readouterr().out
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
+
+
+def test_the_page_on_training_sets_makes_pictures_masks_and_landmarks_that_fit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "Resources" / "Documentation" / "training_sets.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    assert "spacing_mm=2.0" in code
+    page_says = {}
+    exec(compile(code.replace("spacing_mm=2.0", "spacing_mm=6.0"), "training_sets.md", "exec"), page_says)
+    for number in range(3):
+        with np.load(f"shot_{number:05d}.npz") as shot:
+            assert shot["image"].shape == shot["mask"].shape == (256, 256) and 0.0 < shot["image"].max() < 9.3
+            assert 0.05 < shot["mask"].mean() < 0.95 and shot["seen"].any()
+    left = page_says["landmarks"]["greater_trochanter_left"]
+    assert page_says["labels"][tuple(np.rint(apply(page_says["ct"].ijk_from_ras, left)).astype(int)[::-1])] != 0
 
 
 @pytest.mark.parametrize("line", code_block("bash", "deepdrr render").splitlines())
