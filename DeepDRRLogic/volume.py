@@ -6,6 +6,7 @@ as they are: nothing is reordered, the affine tells the truth.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,14 +17,17 @@ import numpy.typing as npt
 from .affine import FloatArray, apply, check_affine
 from .checks import check_kind
 from .grid import OnGrid, as_volume, block_factors, blocked_affine, grid_text, require_same_grid
-from .hounsfield import as_hounsfield, require_finite, require_plausible
+from .hounsfield import as_hounsfield, has_offset, offset_of, require_finite, require_plausible, sample
 from .materials import CT_EFFECTIVE_ENERGY_KEV, Material
 from .voxels import AIR, HuArray, average_blocks, densities, nearest
 
 if TYPE_CHECKING:
     from .volume_info import CTInfo
 
+_logger = logging.getLogger(__name__)
+
 ROOM_AIR_MAX_HU = -950.0
+_MATTER_MIN_HU = -500
 # Osmium has 22.6; the brightest metal of an extended CT, 65535 HU, weighs some 70 if it is called soft tissue.
 DENSEST_G_CM3 = 100.0
 
@@ -96,6 +100,7 @@ class CTVolume(OnGrid):
         """
         from .volume_io import read_ct
 
+        check_kind("path", path, (str, os.PathLike), '"chest.nii.gz"')
         if not os.fspath(path):
             raise ValueError("The path of the CT is empty: give that of a file or a DICOM folder.")
         return read_ct(path, series, hu_offset, correct_tilt)
@@ -146,8 +151,8 @@ class MaterialLabels(OnGrid):
     def resampled(self, like: OnGrid) -> MaterialLabels:
         """The labels on another volume's grid, each from the nearest voxel; beyond the labels there is air.
 
-        Raises ValueError if they have no voxel in common, and if part of the other volume lies outside and no
-        material is called "air".
+        A warning says how much of a CT's matter, above -500 HU, lies there. Raises ValueError if they have no voxel in
+        common, and if part of the other volume lies outside and no material is called "air".
         """
         names = [material.name for material in self.materials]
         labels = nearest(self.labels, self.ijk_from_ras @ like.ras_from_ijk, like.shape, outside=255)
@@ -163,6 +168,8 @@ class MaterialLabels(OnGrid):
                     "Part of the volume lies outside the labels, and no material is 'air' to fill it: there are "
                     f"{', '.join(names)}."
                 )
+            if isinstance(like, CTVolume):
+                _warn_of_matter(like, beyond)
             labels[beyond] = names.index(AIR)
         return MaterialLabels(labels, self.materials, like.ras_from_ijk)
 
@@ -213,11 +220,15 @@ class MaterialVolume(OnGrid):
 
         Formula and source: materials.density_from_hu. Voxels labelled air at or below `room_air_max_hu` are
         empty, exactly 0: room air is noise around -1000 HU, and densities cannot be negative, so keeping its
-        upper half would add mass along every ray. Raises ValueError naming both grids where they differ.
+        upper half would add mass along every ray. A warning tells of CT numbers with an offset.
+        Raises ValueError naming both grids where they differ.
         """
         check_kind("ct", ct, CTVolume, 'CTVolume.read("chest.nii.gz")')
         check_kind("labels", labels, MaterialLabels, "segment(ct)")
         require_same_grid(ct, labels, ("CT", "labels"), "Resample the labels with labels.resampled(ct).")
+        if has_offset(spread := sample(ct.hu)):
+            text = "%s: the values look like CT numbers with an offset, so that all is too dense: read them with %s."
+            _logger.warning(text, ct.name, f"hu_offset={offset_of(spread)}")
         density = densities(ct.hu, labels.labels, labels.materials, ct_effective_energy_kev, room_air_max_hu)
         return cls(density, labels.labels, labels.materials, ct.ras_from_ijk, ct.name)
 
@@ -229,8 +240,7 @@ class MaterialVolume(OnGrid):
     @property
     def mass_g(self) -> float:
         """All mass in the volume, in grams."""
-        voxel_cm3 = abs(float(np.linalg.det(self.ras_from_ijk[:3, :3]))) / 1000.0
-        return float(self.density_g_cm3.sum(dtype=np.float64)) * voxel_cm3
+        return float(self.density_g_cm3.sum(dtype=np.float64)) * _voxel_cm3(self)
 
     def replaced_by(self, other: MaterialVolume) -> MaterialVolume:
         """This volume emptied where another, such as an implant, has matter.
@@ -272,6 +282,23 @@ class MaterialVolume(OnGrid):
         density, labels = average_blocks(self.density_g_cm3, self.labels, factors, len(self.materials))
         affine = blocked_affine(self.ras_from_ijk, factors)
         return MaterialVolume(density, labels, self.materials, affine, self.name)
+
+
+def _warn_of_matter(ct: CTVolume, beyond: npt.NDArray[np.bool_]) -> None:
+    """Say how much of a CT's matter lies beyond its labels, where that is more than noise."""
+    voxels = sum(int(np.count_nonzero(where & (hu > _MATTER_MIN_HU))) for hu, where in zip(ct.hu, beyond, strict=True))
+    volume_ml = voxels * _voxel_cm3(ct)
+    if volume_ml >= 1.0:
+        _logger.warning(
+            "%.0f ml of the CT's matter (above %d HU) lie outside the segmentation and are taken for air: see that "
+            "it is of this CT, and covers it.",
+            volume_ml,
+            _MATTER_MIN_HU,
+        )
+
+
+def _voxel_cm3(volume: OnGrid) -> float:
+    return abs(float(np.linalg.det(volume.ras_from_ijk[:3, :3]))) / 1000.0
 
 
 def _read_only_affine(ras_from_ijk: npt.ArrayLike) -> FloatArray:

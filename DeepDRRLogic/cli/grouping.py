@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from functools import cache
 from typing import Any, get_type_hints
 
 import typer
@@ -19,8 +22,28 @@ _OPTION_OF_ARGUMENT = {
     "hu_offset=": "--hu-offset=",
     "series=": "--series=",
     'on_limit="warn"': "--ignore-limits",
+    "kvp": "--kv",
+    "aluminium_mm": "--filter-mm",
+    "copper_mm": "--copper-mm",
+    "photons_per_pixel": "--photons",
+    "ratio is": "--grid is",
+    "air_max_hu": "--air-max-hu",
+    "bone_min_hu": "--bone-min-hu",
+    "spacing_mm": "--phantom-spacing",
+    "primary_angle_deg": "--primary",
+    "secondary_angle_deg": "--secondary",
+    "roll_deg": "--roll",
+    "isocenter_ras_mm": "--isocenter",
+    "source_to_detector_mm": "--source-detector-mm",
+    "source_to_isocenter_mm": "--source-isocenter-mm",
+    "pixel_pitch_mm": "--pixel-mm",
+    "read_from": "--read-from",
+    "read_segmentation": "--segmentation",
+    "materials has": "--materials has",
+    "another detector or other edges_kev": "another detector",
 }
-"""What the simulator's messages recommend, as it is written on the command line."""
+"""What the simulator's messages name, as it is written on the command line."""
+_MATERIALS = re.compile(r"materials=\{(.*?)\}")
 
 
 def add_command(app: typer.Typer, function: Callable[..., None], *, examples: str = "") -> None:
@@ -51,7 +74,7 @@ def with_exit_codes(work: Callable[[], None]) -> None:
     """Do `work` with warnings on stderr, and turn what went wrong into a line and an exit code."""
     logger = logging.getLogger("DeepDRRLogic")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_AsTyped("%(levelname)s: %(message)s"))
     logger.addHandler(handler)
     try:
         work()
@@ -65,6 +88,13 @@ def with_exit_codes(work: Callable[[], None]) -> None:
         raise typer.Exit(INTERRUPTED) from None
     finally:
         logger.removeHandler(handler)
+
+
+class _AsTyped(logging.Formatter):
+    """Log lines with options in place of the arguments that they name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _as_typed(super().format(record))
 
 
 def _parameters(group: type) -> list[inspect.Parameter]:
@@ -81,7 +111,22 @@ def _parameters(group: type) -> list[inspect.Parameter]:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    for argument, option in _OPTION_OF_ARGUMENT.items():
-        text = text.replace(argument, option)
-    return text
+    return _as_typed(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _as_typed(text: str) -> str:
+    """A message with options in place of the arguments that it names."""
+    text = _MATERIALS.sub(lambda found: f"--materials {_pairs(found[1])}", text)
+    return _arguments().sub(lambda found: _OPTION_OF_ARGUMENT[found[0]], text)
+
+
+@cache
+def _arguments() -> re.Pattern[str]:
+    """All arguments; names as words of their own, and not as parts of paths."""
+    word = r"(?<![\w/\\.-]){}(?![\w/\\-]|\.\w)"
+    return re.compile("|".join(word.format(a) if a.isidentifier() else re.escape(a) for a in _OPTION_OF_ARGUMENT))
+
+
+def _pairs(items: str) -> str:
+    """The items of a dict, as the command line has them: "1: 'bone', 2: 'skin'" becomes "1=bone,2=skin"."""
+    return shlex.quote(items.replace(": ", "=").replace(", ", ",").translate({ord("'"): None, ord('"'): None}))

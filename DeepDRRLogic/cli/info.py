@@ -41,9 +41,10 @@ def presets() -> None:
 
     _list("C-arms (--preset)", carm_presets())
     _list("Views (--view)", carm_views())
+    stored = map(Spectrum.preset, spectrum_presets())
     _list(
-        "Tube spectra stored in the package (--kv)",
-        {n: Spectrum.preset(n).description for n in spectrum_presets()},
+        "Tube voltages in kV (--kv) of stored spectra; any other is computed",
+        {f"{s.kvp:g}": s.description for s in stored},
     )
     _list("Detectors (--detector)", {n: f"signal in {detector(n).signal_unit}" for n in detector_names()})
     _list("Windows of attenuation (--window)", {name: _range(name) for name in window_presets()})

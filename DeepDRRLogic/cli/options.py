@@ -81,7 +81,23 @@ class PatientOptions:
     correct_tilt: CorrectTilt = False
     segmentation: Annotated[
         Path | None,
-        _option(_PATIENT, "--segmentation", help="Materials from this .seg.nrrd instead of a method's."),
+        _option(
+            _PATIENT,
+            "--segmentation",
+            help="Materials from this file: a .seg.nrrd, as `deepdrr segment` makes it once to save every picture the "
+            "time of the V-Net; or a label map (.nrrd, .nii.gz, .mha) with --materials.",
+        ),
+    ] = None
+    materials: Annotated[
+        str | None,
+        _option(
+            _PATIENT,
+            "--materials",
+            metavar="V=NAME,...",
+            help="What the values of that label map stand for, as 1=soft_tissue,25-50=bone; 0 is air unless it is "
+            "named. In a .seg.nrrd the same for names of segments.",
+            show=False,
+        ),
     ] = None
     method: Method = "auto"
     keep_table: KeepTable = False
@@ -194,7 +210,17 @@ class ExposureOptions:
         _option(
             _EXPOSURE,
             "--scatter",
-            help="Scattered radiation: network, network-paper (both need torch), kernel, montecarlo (exact, minutes).",
+            help="Scattered radiation: network, network-paper (both need torch), kernel, montecarlo (exact, slow).",
+            show="none",
+        ),
+    ] = None
+    grid: Annotated[
+        float | None,
+        _option(
+            _EXPOSURE,
+            "--grid",
+            metavar="RATIO",
+            help="Ratio of an anti-scatter grid before the detector, such as 10.",
             show="none",
         ),
     ] = None

@@ -1,8 +1,9 @@
-"""What a command writes is neither what it reads nor, unless it is named, what a person may have worked on."""
+"""What a command writes is written once, and is neither what it reads nor, unless it is named, what a person may have
+worked on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .scene import is_phantom
@@ -21,6 +22,15 @@ def require_apart(outputs: Iterable[Path], ct: str, *others: Path | None) -> Non
                 raise ValueError(f"Writing {output} would replace {source}, which is read: give it another name.")
         if series is not None and _is_slice_in(series, output):
             raise ValueError(f"Writing {output} would replace a slice of the CT in {series}: give it another name.")
+
+
+def require_different(outputs: Sequence[Path]) -> None:
+    """Raise ValueError if two of the files that are to be written, sidecars among them, are one."""
+    first: dict[Path, Path] = {}
+    for output in outputs:
+        if (other := first.setdefault(output.resolve(), output)) is not output:
+            twice = f"{output}" if str(output) == str(other) else f"{other} and {output} are one file, which"
+            raise ValueError(f"{twice} would be written twice: give every output a name of its own.")
 
 
 def require_new(default: Path) -> None:

@@ -30,7 +30,7 @@ class RenderOutput:
         typer.Option(
             "--output",
             "-o",
-            help="File, may be repeated: .png picture, .tif or .nrrd float values, .npz everything. "
+            help="File, may be repeated: .png or .dcm picture, .tif or .nrrd float values, .npz everything. "
             "A sidecar .json is written beside.",
             show_default="named after CT and view, .png",
         ),
@@ -51,7 +51,7 @@ def render(
 ) -> None:
     """Make one X-ray image from a CT."""
     from ..image_io import require_image_path, sidecar_path
-    from .outputs import require_apart
+    from .outputs import require_apart, require_different
 
     console = Console(run.quiet)
     # All that can be checked without the CT is checked before it is read.
@@ -62,7 +62,8 @@ def render(
         require_image_path(path)
     densities = paths[0].with_name(f"{paths[0].stem}_area_densities.nrrd")
     written = [*paths, densities] if output.save_area_densities else paths
-    beside = [sidecar_path(path) for path in written]
+    beside = [sidecar for path in written if (sidecar := sidecar_path(path)) != path]
+    require_different([*written, *beside])
     require_apart([*written, *beside], patient.ct, patient.segmentation, position.camera)
     opened = scene.open_ct(patient, console)
     where = place(position, opened.ct.center_ras)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 PHANTOM = "phantom"
 DEFAULT_PHOTONS = 5e5
+_SLOW_S = 20.0
+_MOST_VALUES = 1 << 16
 
 
 class VolumeOptions(Protocol):
@@ -152,13 +157,34 @@ def _labels(
             bone_min_hu=options.bone_min_hu,
             keep_table=options.keep_table,
         )
-        labels = read_segmentation(options.segmentation).resampled(ct)
+        materials = None if options.materials is None else parse_materials(options.materials)
+        labels = read_segmentation(options.segmentation, materials).resampled(ct)
         return labels, {"method": "file", "file": str(options.segmentation.resolve())}
+    if options.materials is not None:
+        raise ValueError("--materials says what is in a --segmentation: give that, too.")
     limits = thresholds(options.air_max_hu, options.bone_min_hu)
     if known is not None and not limits and options.method == "auto":
         return known, {"method": "phantom"}
+    started = time.perf_counter()
     labels = segmented(ct, options.method, limits, console, keep_table=options.keep_table)
+    if (seconds := time.perf_counter() - started) > _SLOW_S:
+        path, file = shlex.quote(options.ct), shlex.quote(f"{label_of(options.ct)}.seg.nrrd")
+        command = f"deepdrr segment {path}{' --keep-table' * options.keep_table}"
+        console.remark(f"Materials took {seconds:.0f} s. To find them but once: {command}, then --segmentation {file}")
     return labels, _method_used(options.method, limits)
+
+
+def parse_materials(text: str) -> dict[Any, str]:
+    """Materials by the values of a label map, as in "1=soft_tissue,25-50=bone", or by names of segments."""
+    found: dict[Any, str] = {}
+    for part in text.split(","):
+        key, _, name = (word.strip() for word in part.rpartition("="))
+        numbers = re.fullmatch(r"(-?\d+)(?:-(\d+))?", key)
+        values = range(int(numbers[1]), int(numbers[2] or numbers[1]) + 1) if numbers else range(1)
+        if not (key and name and 1 <= len(values) <= _MOST_VALUES):
+            raise ValueError(f"--materials says {part!r}; give such as 1=soft_tissue,25-50=bone.")
+        found |= dict.fromkeys(values, name) if numbers else {key: name}
+    return found
 
 
 def _method_used(method: str, limits: dict[str, Any]) -> dict[str, str]:
@@ -201,11 +227,14 @@ def technique(exposure: ExposureOptions, run: RunOptions, camera: Camera) -> dic
     from ..exposure import unattenuated
     from ..projector import choose_device
     from ..scatter import SCATTER_MODELS
+    from ..scatter.antiscatter import AntiScatterGrid
     from ..spectrum import Spectrum
 
     choose_device(run.device)
     found_by = detector(exposure.detector)
     scatter = None if exposure.scatter is None else chosen("scatter model", exposure.scatter, SCATTER_MODELS)
+    if exposure.grid is not None and scatter is None:
+        raise ValueError("--grid acts on scatter: choose --scatter, too.")
     spectrum = Spectrum.for_kvp(exposure.kv, aluminium_mm=exposure.filter_mm, copper_mm=exposure.copper_mm)
     unattenuated(spectrum, found_by)  # a ValueError now rather than after the segmentation
     return {
@@ -213,6 +242,7 @@ def technique(exposure: ExposureOptions, run: RunOptions, camera: Camera) -> dic
         "detector": found_by,
         "photons_per_pixel": photons_per_pixel(exposure, spectrum, camera),
         "scatter": scatter,
+        "grid": None if exposure.grid is None else AntiScatterGrid(ratio=exposure.grid),
         "noise": "detector" if exposure.noise else None,
         "device": run.device,
         "threads": run.threads,
@@ -230,10 +260,11 @@ def photons_per_pixel(exposure: ExposureOptions, spectrum: Spectrum, camera: Cam
     """N0 as given, or from the tube load, the pixel's area and the distance."""
     if exposure.mas is None:
         photons = DEFAULT_PHOTONS if exposure.photons is None else exposure.photons
-        check_positive("photons", photons)
+        check_positive("--photons", photons)
         return photons
     if exposure.photons is not None:
         raise ValueError("--photons and --mas both set the photon number; give one of them.")
+    check_positive("--mas", exposure.mas)
     return spectrum.photons_per_pixel(exposure.mas, camera.pixel_area_mm2, camera.source_to_detector_mm)
 
 

@@ -39,6 +39,7 @@ def spectrum(options: SpectrumOptions) -> None:
     """Show X-ray spectra: mean energy, half-value layer, tube output; as a table or a plot."""
     from ..files import require_writable_place
     from ..spectrum import Spectrum
+    from .outputs import require_different
 
     console = Console(options.quiet)
     writers = {".png": _plot, ".csv": _table}
@@ -46,6 +47,7 @@ def spectrum(options: SpectrumOptions) -> None:
         if path.suffix.lower() not in writers:
             raise ValueError(f"Cannot write {path}: give a .png for a plot or a .csv for a table.")
         require_writable_place(path)
+    require_different(options.output or ())
     spectra = [
         Spectrum.for_kvp(kv, aluminium_mm=options.filter_mm, copper_mm=options.copper_mm)
         for kv in options.kv or (90.0,)

@@ -28,7 +28,7 @@ _LOW_XY, _HIGH_XY = (-230.0, -166.0), (230.0, 122.0)
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """A CT, what each of its voxels is made of, and where its landmarks are (name → RAS mm, (3,))."""
+    """A CT, what each of its voxels is made of, and where the landmarks within it are (name → RAS mm, (3,))."""
 
     ct: CTVolume
     labels: MaterialLabels
@@ -72,11 +72,11 @@ def phantom(seed: int = 0, spacing_mm: float = 1.5, *, region: str = "torso", no
         _add_noise(canvas, noise_hu, np.random.default_rng([seed, 9]))
     hu = np.rint(np.clip(canvas.hu, -1000.0, 3000.0)).astype(np.int16)
     materials = tuple(material(name) for name in MATERIALS)
-    return Phantom(
-        CTVolume(hu, ras_from_ijk, f"phantom {seed}"),
-        MaterialLabels(canvas.labels, materials, ras_from_ijk),
-        {name: point * patient.scale for name, point in landmarks.of(bones).items()},
-    )
+    ct = CTVolume(hu, ras_from_ijk, f"phantom {seed}")
+    low, high = ct.corners_ras.min(axis=0), ct.corners_ras.max(axis=0)
+    points = {name: point * patient.scale for name, point in landmarks.of(bones).items()}
+    inside = {name: point for name, point in points.items() if np.all((low < point) & (point < high))}
+    return Phantom(ct, MaterialLabels(canvas.labels, materials, ras_from_ijk), inside)
 
 
 def _draw(rng: np.random.Generator) -> _Patient:

@@ -1,23 +1,26 @@
-"""3D Slicer's segmentation files (.seg.nrrd): materials out, materials in.
+"""3D Slicer's segmentation files (.seg.nrrd): materials out, materials in; and label maps of any origin in.
 
-The format is Slicer's developer guide, "Segmentation labelmap file format": a gzipped NRRD whose header names
+Slicer's format is Slicer's developer guide, "Segmentation labelmap file format": a gzipped NRRD whose header names
 the segments. Air is the background, value 0, which no segment can have; Slicer would draw an air segment as
 an opaque box.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import check_kind
 from ..materials import Material, material, material_names
-from ..volume_io import image_of, ras_from_ijk_of, write_image
+from ..volume_io import READABLE_SUFFIXES, image_of, ras_from_ijk_of, read_volume, write_image
 from ..voxels import AIR
 from .terminology import OWN_SCHEME, terminology_entry, terminology_material
 
@@ -26,10 +29,15 @@ if TYPE_CHECKING:
 
     from ..volume import MaterialLabels
 
+_logger = logging.getLogger(__name__)
+
 MATERIAL_TAG = "DeepDRR.Material"
 _TERMINOLOGY_TAG = "TerminologyEntry"
 _UNSAID = "soft_tissue"  # Slicer calls every new segment tissue, also that of a plate
 _SUFFIXES = (".seg.nrrd", ".nrrd")
+_OF_A_LABEL_MAP = 'materials={1: "soft_tissue", 2: "bone"}'
+_MOST_VALUES, _SHOWN_VALUES = 1 << 16, 20
+_NOTHING = 255  # 255 materials at most have the labels 0 to 254
 
 
 @dataclass(frozen=True)
@@ -77,23 +85,48 @@ def write_segmentation(labels: MaterialLabels, path: str | os.PathLike[str], *, 
     write_image(image, target)
 
 
-def read_segmentation(path: str | os.PathLike[str], materials: Mapping[str, Material] | None = None) -> MaterialLabels:
-    """Read the segments of a .seg.nrrd as materials; background becomes air, label 0.
+def read_segmentation(
+    path: str | os.PathLike[str], materials: Mapping[str, Material | str] | Mapping[int, Material | str] | None = None
+) -> MaterialLabels:
+    """Read segments, or the values of a label map, as materials; background becomes air, label 0.
 
-    A segment's material is that of its name, or tag, in `materials`; else its tag DeepDRR.Material, its entry in
-    our own terminology, its name, and last its entry in Slicer's: a code there stands for several materials, that
-    of tissue, which every new segment has, for none. Where segments overlap, in Slicer's files of several layers,
-    the later one wins. Raises ValueError for a segment without a known material. The grid is the file's, which
-    Slicer may have cropped: see MaterialLabels.resampled.
+    Of a .seg.nrrd, a segment's material is that of its name, or tag, in `materials`; else its tag DeepDRR.Material,
+    its entry in our own terminology, its name, and last its entry in Slicer's: a code there stands for several
+    materials, that of tissue, which every new segment has, for none. Where segments overlap, in Slicer's files of
+    several layers, the later one wins. Of any scalar image of whole numbers (.nrrd, .nii, .nii.gz, .mha) `materials`
+    says what each value stands for, as in {1: "soft_tissue", 2: "bone"}; 0 is air unless it is among them. Raises
+    ValueError for segments and values without a known material. The grid is the file's, which Slicer may have cropped:
+    see MaterialLabels.resampled.
     """
+    source = Path(path)
+    if not source.exists():
+        raise ValueError(f"There is no {source}: check the path.")
+    given = materials or {}
+    for key, its in given.items():
+        check_kind(f"materials[{key!r}]", its, (Material, str), '"bone"')
+    of_value = {int(key): _as_material(its) for key, its in given.items() if isinstance(key, Integral)}
+    of_name = {key.lower(): _as_material(its) for key, its in given.items() if isinstance(key, str)}
+    if len(of_value) == len(given) > 0:
+        return _read_values(source, of_value)
+    if len(of_name) < len(given):
+        raise ValueError(f"materials has the keys {', '.join(map(repr, given))}: give either values or names alone.")
+    return _read_segments(source, of_name)
+
+
+def _as_material(its: Material | str) -> Material:
+    return material(its) if isinstance(its, str) else its
+
+
+def _read_segments(source: Path, known: Mapping[str, Material]) -> MaterialLabels:
     from ..volume import MaterialLabels
 
-    source = Path(path)
     layers, image = _layers(source)
     segments = _segments(image)
     if not segments:
-        raise ValueError(f"{source.name} names no segments: it is no segmentation of 3D Slicer. Save one as .seg.nrrd.")
-    known = {name.lower(): found for name, found in (materials or {}).items()}
+        raise ValueError(
+            f"{source.name} names no segments: it is no segmentation of 3D Slicer. Save one as .seg.nrrd, or say what "
+            f"the values of this label map stand for, as in {_OF_A_LABEL_MAP}."
+        )
     found = [material(AIR)]
     labels = np.zeros(layers.shape[:3], np.uint8)
     for segment in segments:
@@ -106,14 +139,59 @@ def read_segmentation(path: str | os.PathLike[str], materials: Mapping[str, Mate
     return MaterialLabels(labels, tuple(found), ras_from_ijk_of(image))
 
 
+def _read_values(source: Path, given: Mapping[int, Material]) -> MaterialLabels:
+    from ..volume import MaterialLabels
+
+    if not source.name.lower().endswith(READABLE_SUFFIXES):
+        raise ValueError(f"{source.name} is no label map: its suffix must be one of {', '.join(READABLE_SUFFIXES)}.")
+    stored, ras_from_ijk, notes = read_volume(source)
+    for note in notes:
+        _logger.warning("%s: %s", source.name, note)
+    material_of = {0: material(AIR), **given}
+    found = list(dict.fromkeys((material(AIR), *material_of.values())))
+    lowest = _lowest_of_label_map(stored, source)
+    label_of = np.full(_MOST_VALUES, _NOTHING, np.uint8)
+    for value, its in material_of.items():
+        if 0 <= value - lowest < _MOST_VALUES:
+            label_of[value - lowest] = found.index(its)
+    labels = np.empty(stored.shape, np.uint8)
+    for values, out in zip(stored, labels, strict=True):  # slice by slice, for their indices take eight bytes each
+        out[:] = label_of[values.astype(np.int64) - lowest]
+    unknown = {int(v) for values, out in zip(stored, labels, strict=True) for v in np.unique(values[out == _NOTHING])}
+    if unknown:
+        raise ValueError(
+            f"{source.name} holds values that stand for no material, {_listed(sorted(unknown))}: name one for each, "
+            f"as in {_OF_A_LABEL_MAP}."
+        )
+    return MaterialLabels(labels, tuple(found), ras_from_ijk)
+
+
+def _lowest_of_label_map(stored: npt.NDArray[Any], source: Path) -> int:
+    """The lowest value; ValueError unless all are whole numbers in a range of 65536."""
+    lowest, highest = float(stored.min()), float(stored.max())
+    whole = stored.dtype.kind in "iu" or all(np.array_equal(values, np.rint(values)) for values in stored)
+    if not whole or not highest - lowest < _MOST_VALUES:
+        raise ValueError(
+            f"{source.name}: values run from {lowest:g} to {highest:g}, and those of a label map are whole numbers in "
+            f"a range of {_MOST_VALUES}. Is this the segmentation?"
+        )
+    return int(lowest)
+
+
+def _listed(values: list[int]) -> str:
+    more = len(values) - _SHOWN_VALUES
+    return ", ".join(map(str, values[:_SHOWN_VALUES])) + (f" and {more} more" if more > 0 else "")
+
+
 def _layers(source: Path) -> tuple[npt.NDArray[Any], sitk.Image]:
     """Values [k, j, i, layer], and the image with its header."""
     import SimpleITK as sitk
 
-    if not source.exists():
-        raise ValueError(f"There is no {source}: check the path.")
     if not source.name.lower().endswith(_SUFFIXES):
-        raise ValueError(f"{source.name} is no .seg.nrrd: save the segmentation from 3D Slicer in that format.")
+        raise ValueError(
+            f"{source.name} is no .seg.nrrd: save the segmentation from 3D Slicer in that format, or say what the "
+            f"values of this label map stand for, as in {_OF_A_LABEL_MAP}."
+        )
     try:
         image = sitk.ReadImage(str(source))
     except RuntimeError as error:
@@ -162,7 +240,7 @@ def _material_of(segment: _Segment, known: Mapping[str, Material], source: Path)
             return material(key)
     raise ValueError(
         f"{source.name}: the material of segment '{segment.name}' is not known. Name the segment after one "
-        f"of {', '.join(material_names())}, or pass materials={{'{segment.name}': ...}}."
+        f"of {', '.join(material_names())}, or pass materials={{'{segment.name}': 'bone'}}."
     )
 
 

@@ -3,10 +3,12 @@ metal are absent."""
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..checks import check_kind
 from ..materials import material
 from ..threads import in_slabs, thread_count
 
@@ -34,6 +36,8 @@ def segment_by_thresholds(
     """
     from ..volume import MaterialLabels
 
+    check_kind("air_max_hu", air_max_hu, Real, "-800")
+    check_kind("bone_min_hu", bone_min_hu, Real, "350")
     if not (np.isfinite([air_max_hu, bone_min_hu]).all() and air_max_hu < bone_min_hu):
         raise ValueError(
             f"Thresholds air_max_hu = {air_max_hu} and bone_min_hu = {bone_min_hu}: give two finite values, "

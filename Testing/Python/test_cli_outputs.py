@@ -57,6 +57,18 @@ def test_no_output_replaces_an_input(capsys: pytest.CaptureFixture[str], monkeyp
     refused(capsys, "would replace ct_area_densities.nrrd", "render", *again)
 
 
+def test_no_output_is_written_twice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene, "read_ct", lambda *_: pytest.fail("the CT was read"))
+    twice = ["render", "ct.nrrd", "-o", "s.nrrd", "--save-area-densities", "-o", "s_area_densities.nrrd"]
+    refused(capsys, "s_area_densities.nrrd would be written twice", *twice)
+    refused(capsys, "s.png would be written twice", "render", "ct.nrrd", "-o", "s.png", "-o", "s.png")
+    Path("folder").mkdir()
+    same = ["-o", "s.png", "-o", "folder/../s.png"]
+    refused(capsys, "s.png and folder/../s.png are one file, which would be written twice", "render", "ct.nrrd", *same)
+    refused(capsys, "s.png.json would be written twice", "render", "ct.nrrd", "-o", "s.png", "-o", "s.png.json")
+    refused(capsys, "s.csv would be written twice", "spectrum", "-o", "s.csv", "-o", "s.csv")
+
+
 def test_no_output_replaces_a_slice_of_a_dicom_folder(capsys: pytest.CaptureFixture[str]) -> None:
     folder = save(Path("dicom"), legacy_slices(marked_hu(), GRIDS["axial"]))
     (folder / "IM0000").rename(folder / "slice.png")

@@ -121,6 +121,43 @@ def test_labels_that_lie_elsewhere_are_refused():
         labels_of(np.zeros((6, 6, 6))).resampled(CTVolume(np.zeros((6, 6, 6), np.int16), elsewhere))
 
 
+def test_matter_beyond_the_labels_is_told_and_room_air_is_not(caplog):
+    """Of a body of 30×30×40 mm the upper half lies beyond, 18 ml; a crop to the body leaves out air alone."""
+    hu = np.full((40, 40, 40), -1000, np.int16)
+    hu[:, 5:35, 5:35] = 40
+    hu[:, 0, 0] = -501
+    ct = CTVolume(hu, np.diag([-1.0, 1.0, 1.0, 1.0]))
+    body = (hu > -500).astype(np.uint8)
+    cropped = ct.ras_from_ijk.copy()
+    cropped[:3, 3] = -4, 4, 0
+    labels_of(body[:, 4:36, 4:36], ras_from_ijk=cropped).resampled(ct)
+    labels_of(body[:20], ras_from_ijk=ct.ras_from_ijk).resampled(
+        MaterialVolume.from_ct(ct, labels_of(body, ras_from_ijk=ct.ras_from_ijk))
+    )
+    assert not caplog.records
+    labels_of(body[:20], ras_from_ijk=ct.ras_from_ijk).resampled(ct)
+    (said,) = caplog.messages
+    assert said.startswith(
+        "18 ml of the CT's matter (above -500 HU) lie outside the segmentation and are taken for air"
+    )
+
+
+def test_ct_numbers_with_an_offset_are_told_once_they_become_densities(caplog):
+    hu = body_like_hu()
+    labels = labels_of(np.ones(hu.shape))
+    MaterialVolume.from_ct(CTVolume(hu, np.eye(4)), labels)
+    assert not caplog.records
+    MaterialVolume.from_ct(CTVolume((hu + 1024).astype(np.uint16), np.eye(4), "chest"), labels)
+    (said,) = caplog.messages
+    assert said.startswith("chest: the values look like CT numbers with an offset, so that all is too dense")
+    assert said.endswith("read them with hu_offset=-1024.")
+
+
+def test_nothing_is_no_path_of_a_ct():
+    with pytest.raises(TypeError, match=r'^path = None: give one like "chest\.nii\.gz"'):
+        CTVolume.read(None)
+
+
 def test_densities_must_be_finite_and_positive():
     for wrong in (-0.1, np.nan, np.inf, 1001.0):
         density = np.ones((2, 2, 2))

@@ -57,6 +57,12 @@ def test_thresholds_in_the_wrong_order_are_refused(limits):
         segment_by_thresholds(ct_of([0, 0]), *limits)
 
 
+@pytest.mark.parametrize("name", ["air_max_hu", "bone_min_hu"])
+def test_a_threshold_that_is_no_number_is_named(name):
+    with pytest.raises(TypeError, match=rf"^{name} = '200': give one like"):
+        segment(ct_of([0, 0]), "threshold", **{name: "200"})
+
+
 def test_what_thresholds_do_without_may_be_said_and_none_is_the_default():
     ct = ct_of([-1000, 0, 349, 350, 351])
     options = {"keep_table": True, "progress": print, "cancelled": lambda: True, "device": "cpu", "bone_min_hu": None}
@@ -245,6 +251,58 @@ def test_air_alone_is_written_only_as_a_segment_of_its_own(tmp_path):
     assert set(by_name(read_segmentation(tmp_path / "x.seg.nrrd")).flat) == {"air"}
 
 
+def label_map(path, values, kind=np.uint8):
+    """A scalar image of 2×2×n voxels whose rows are these values."""
+    image = sitk.GetImageFromArray(np.broadcast_to(np.asarray(values, kind), (2, 2, len(values))).copy())
+    image.SetOrigin((10, 20, 30))
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii", ".nii.gz", ".mha"])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.float32, np.float64])
+def test_a_label_map_is_read_by_what_its_values_stand_for(tmp_path, suffix, kind):
+    path = label_map(tmp_path / f"labels{suffix}", [0, 5, 117, 5], kind)
+    labels = read_segmentation(path, {5: "soft_tissue", 117: material("bone"), 9: "titanium"})
+    assert by_name(labels)[1, 1].tolist() == ["air", "soft_tissue", "bone", "soft_tissue"]
+    np.testing.assert_allclose(labels.ras_from_ijk[:3, 3], (-10, -20, 30))
+
+
+def test_the_background_of_a_label_map_is_air_unless_it_is_named(tmp_path):
+    path = label_map(tmp_path / "labels.nii.gz", [-1, 0, 3, 3], np.int16)
+    given = {-1: "air", 0: "adipose", 3: "muscle"}
+    labels = read_segmentation(path, given)
+    assert by_name(labels)[0, 0].tolist() == ["air", "adipose", "muscle", "muscle"]
+    assert labels.materials[0].name == "air"  # of what lies beyond, see MaterialLabels.resampled
+
+
+def test_values_of_no_material_are_listed(tmp_path):
+    path = label_map(tmp_path / "labels.nii.gz", np.arange(40), np.int16)
+    with pytest.raises(
+        ValueError, match=r"labels\.nii\.gz holds values that stand for no material, 2, 3, 5, .*22 and 17 more"
+    ):
+        read_segmentation(path, {1: "soft_tissue", 4: "bone"})
+    with pytest.raises(ValueError, match=r"Unknown material 'gold'; known are air"):
+        read_segmentation(path, {1: "gold"})
+    with pytest.raises(ValueError, match=r"the keys 1, 'Femur': give either values or names"):
+        read_segmentation(path, {1: "bone", "Femur": "bone"})
+    with pytest.raises(TypeError, match=r"^materials\[1\] = 2\.5: give one like \"bone\""):
+        read_segmentation(path, {1: 2.5})
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.5], [0.0, np.nan], [0.0, 1e6]])
+def test_an_image_of_other_values_is_no_label_map(tmp_path, values):
+    path = label_map(tmp_path / "image.nrrd", values, np.float32)
+    with pytest.raises(ValueError, match=r"those of a label map are whole numbers in a range of 65536"):
+        read_segmentation(path, {1: "bone"})
+
+
+def test_the_values_of_a_segmentation_may_be_named_like_its_segments(tmp_path):
+    path = slicer_file(tmp_path / "x.seg.nrrd", np.full((2, 2, 2), 7, np.uint8), [("Plate", 7, 0, "")])
+    for given in ({7: "titanium"}, {"plate": "titanium"}):
+        assert by_name(read_segmentation(path, given))[0, 0, 0] == "titanium"
+
+
 def test_an_unknown_segment_can_be_given_its_material(tmp_path):
     layers = np.ones((2, 2, 2), np.uint8)
     path = slicer_file(tmp_path / "x.seg.nrrd", layers, [("Aorta", 1, 0, "")])
@@ -260,8 +318,10 @@ def test_files_that_are_no_segmentation_are_named(tmp_path):
         read_segmentation(tmp_path / "none.seg.nrrd")
     path = tmp_path / "ct.nrrd"
     ct_of([0, 1]).write(path)
-    with pytest.raises(ValueError, match="names no segments"):
+    with pytest.raises(ValueError, match=r'names no segments.*materials=\{1: "soft_tissue", 2: "bone"\}'):
         read_segmentation(path)
+    with pytest.raises(ValueError, match=r'is no \.seg\.nrrd.*materials=\{1: "soft_tissue", 2: "bone"\}'):
+        read_segmentation(label_map(tmp_path / "labels.nii.gz", [0, 1]))
     (tmp_path / "cut.seg.nrrd").write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ValueError, match="damaged"):
         read_segmentation(tmp_path / "cut.seg.nrrd")

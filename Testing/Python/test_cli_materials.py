@@ -1,0 +1,133 @@
+"""Where the command line takes the materials from: segmentations, label maps, and a V-Net that takes its time."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from command_line import SMALL, run, write_cylinder
+
+from DeepDRRLogic import segmentation
+from DeepDRRLogic.cli import scene
+from DeepDRRLogic.image import XRayImage
+from DeepDRRLogic.segmentation import segment_by_thresholds
+from DeepDRRLogic.volume import CTVolume
+
+
+@pytest.fixture(scope="session")
+def a_ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cylinder(tmp_path_factory.mktemp("ct") / "ct.nrrd")
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def rendered(ct: Path, *options: object) -> XRayImage:
+    assert run("render", ct, *SMALL, *options, "-q", "-o", "shot.npz") == 0
+    return XRayImage.load("shot.npz")
+
+
+def write_label_map(ct: Path, name: str, values: tuple[int, int, int], folded: slice = slice(None)) -> str:
+    """The thresholds' air, soft tissue and bone under other numbers."""
+    found = segment_by_thresholds(CTVolume.read(ct))
+    image = sitk.ReadImage(str(ct))
+    labels = sitk.GetImageFromArray(np.array(values, np.int16)[found.labels])
+    labels.CopyInformation(image)
+    sitk.WriteImage(labels[:, :, folded], name)
+    return name
+
+
+@pytest.mark.parametrize("name", ["labels.nii.gz", "labels.nrrd"])
+def test_a_label_map_gives_the_image_of_the_materials_that_it_names(a_ct: Path, name: str) -> None:
+    write_label_map(a_ct, name, (0, 7, 30))
+    image = rendered(a_ct, "--segmentation", name, "--materials", "7=soft_tissue,25-50=bone")
+    assert image.signal == pytest.approx(rendered(a_ct, "--method", "threshold").signal)
+    patient = image.metadata["patient"]
+    assert patient["segmentation"] == {"method": "file", "file": str(Path(name).resolve())}
+    assert patient["options"]["materials"] == "7=soft_tissue,25-50=bone"
+
+
+def test_the_later_of_two_ranges_wins_and_zero_may_be_named() -> None:
+    assert scene.parse_materials("0-3 = soft_tissue, 2=cortical bone") == {
+        0: "soft_tissue",
+        1: "soft_tissue",
+        2: "cortical bone",
+        3: "soft_tissue",
+    }
+    assert scene.parse_materials("-1=air") == {-1: "air"}
+    assert scene.parse_materials("L1-L5=bone") == {"L1-L5": "bone"}
+
+
+def test_a_segment_is_given_its_material_by_name(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = sitk.ReadImage(write_label_map(a_ct, "labels.nrrd", (0, 1, 1)))
+    for key, text in {"ID": "Stem", "Name": "Hip stem", "LabelValue": "1", "Layer": "0"}.items():
+        labels.SetMetaData(f"Segment0_{key}", text)
+    sitk.WriteImage(labels, "x.seg.nrrd")
+    assert run("render", a_ct, "--segmentation", "x.seg.nrrd") == 2
+    assert "or pass --materials 'Hip stem=bone'." in capsys.readouterr().err
+    assert rendered(a_ct, "--segmentation", "x.seg.nrrd", "--materials", "Hip stem=titanium").material_names == (
+        "air",
+        "titanium",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--segmentation", "labels.nii.gz"], "labels.nii.gz is no .seg.nrrd: save"),
+        (["--segmentation", "labels.nii.gz"], "stand for, as in --materials 1=soft_tissue,2=bone."),
+        (["--segmentation", "labels.nrrd"], "names no segments"),
+        (["--segmentation", "labels.nrrd"], "stand for, as in --materials 1=soft_tissue,2=bone."),
+        (["--segmentation", "labels.nrrd", "--materials", "7=bone"], "stand for no material, 30: name one for each"),
+        (["--segmentation", "labels.nrrd", "--materials", "7=bone,stem=bone"], "--materials has the keys 7, 'stem'"),
+        (["--segmentation", "labels.nrrd", "--materials", "7=gold"], "Unknown material 'gold'"),
+        (["--segmentation", "labels.nrrd", "--materials", "7"], "--materials says '7'; give such as 1=soft_tissue"),
+        (["--segmentation", "labels.nrrd", "--materials", "9-7=bone"], "--materials says '9-7=bone'; give such as"),
+        (["--segmentation", "labels.nrrd", "--materials", "0-9999999999=bone"], "give such as 1=soft_tissue"),
+        (["--materials", "7=bone"], "--materials says what is in a --segmentation: give that, too."),
+    ],
+)
+def test_a_label_map_without_its_materials_is_refused_with_the_remedy(
+    a_ct: Path, options: list[Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("labels.nrrd", "labels.nii.gz"):
+        write_label_map(a_ct, name, (0, 7, 30))
+    assert run("render", a_ct, *SMALL, *options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_label_map_in_place_of_the_ct_is_referred_to_the_option(
+    a_ct: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("labels.nii.gz", "labels.seg.nrrd"):
+        assert run("info", write_label_map(a_ct, name, (0, 1, 2))) == 2
+        shown = capsys.readouterr().err
+        assert "--segmentation" in shown and "read_segmentation" not in shown
+
+
+def test_a_segmentation_of_half_the_ct_is_told(a_ct: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    half = write_label_map(a_ct, "half.nii.gz", (0, 1, 2), slice(20))
+    rendered(a_ct, "--segmentation", half, "--materials", "1=soft_tissue,2=bone")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("WARNING: 4")
+    assert "ml of the CT's matter (above -500 HU) lie outside the segmentation" in line
+
+
+def test_after_a_slow_segmentation_the_way_to_save_its_time_is_told(
+    a_ct: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(segmentation, "segment", lambda ct, *_, **__: segment_by_thresholds(ct))
+    said = (
+        f"Materials took 30 s. To find them but once: deepdrr segment {a_ct} --keep-table, then --segmentation ct.seg"
+    )
+    for seconds, options, expected in ((30.0, [], True), (3.0, [], False), (30.0, ["-q"], False)):
+        clock = itertools.count(step=seconds)
+        monkeypatch.setattr(scene.time, "perf_counter", lambda clock=clock: float(next(clock)))
+        assert run("render", a_ct, *SMALL, "--keep-table", *options, "-o", "shot.png") == 0
+        assert (said in capsys.readouterr().err) is expected
