@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def export(image: XRayImage, node: Any, path: Path) -> list[Path]:
     """Write an exposure as it is shown: the window is that of the view, and values keep their physical meaning.
 
-    Pictures (.png) are windowed; .tif and .nrrd hold -ln(I/I0), or the signal where the view is linear. Returns the
-    files written. Raises ValueError for any other suffix, and for a place that cannot be written to.
+    Pictures (.png, .dcm) are windowed; .tif and .nrrd hold -ln(I/I0), or the signal where the view is linear. Returns
+    the files written. Raises ValueError for any other suffix, and for a place that cannot be written to.
     """
     technique = technique_of_image(node)
     settings = display_settings(technique)

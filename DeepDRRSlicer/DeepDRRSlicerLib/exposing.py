@@ -56,7 +56,7 @@ def expose(
     A scatter model that takes long tells `watch` how far it is; where that stops it there is no image to speak of.
     """
     camera, local = exposure.camera, exposure.local_camera
-    technique = exposure.technique if scatter else replace(exposure.technique, scatter="")
+    technique = exposure.technique if scatter else replace(exposure.technique, scatter="", grid=False)
     photons = photons_per_pixel(technique, camera)
     if width is not None and width < camera.width:
         height = max(1, round(width * camera.height / camera.width))

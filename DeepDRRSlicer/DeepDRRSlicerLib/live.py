@@ -135,6 +135,17 @@ class LiveSession:
         self._reasons.pop(carm.root.GetID(), None)
         self._shown[carm.root.GetID()] = (state, "full")
 
+    def finished(self, carm: CArmNodes) -> None:
+        """Somebody has put the exposure that the preview stood for into the C-arm's node."""
+        key, _ = self._shown.get(carm.root.GetID(), (None, ""))
+        self.shot(carm, key)
+        self._on_frame(carm, "full", 0.0)
+
+    @property
+    def is_following(self) -> bool:
+        """Whether what changes is shown at once, or why it can not be."""
+        return self._may_render()
+
     def scene_closed(self) -> None:
         """Let go of everything of the scene; a picture under way is dropped."""
         self._shown.clear()
@@ -223,13 +234,15 @@ class LiveSession:
     ) -> None:
         """The image into its node, with the technique that made it."""
         node = self._logic.imageOf(carm)
-        scatters = quality == "full" and self._scatters()
-        technique = self._technique if scatters else replace(self._technique, scatter="")
         if quality == "full":
-            self._logic.show(node, image, patient, carm, technique, picture)
+            self._logic.show(node, image, patient, carm, self.technique, picture)
         else:
-            shown = picture or xray_nodes.picture_of(image, technique, carm.arm())
-            xray_nodes.show_picture(node, shown, technique, moving=True)
+            self._logic.preview(node, image, patient, carm, self.technique)
+
+    @property
+    def technique(self) -> Technique:
+        """That of the pictures of full quality, which do without scatter that takes long."""
+        return self._technique if self._scatters() else replace(self._technique, scatter="", grid=False)
 
     def _scatters(self) -> bool:
         return self._technique.scatter not in SLOW_SCATTER

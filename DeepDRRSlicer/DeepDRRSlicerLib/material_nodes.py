@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +20,7 @@ from DeepDRRLogic.segmentation.seg_nrrd import MATERIAL_TAG
 from DeepDRRLogic.segmentation.terminology import terminology_entry, terminology_material
 from DeepDRRLogic.volume import MaterialLabels
 
+from .layout import XRAY_VIEWS
 from .mrml import ras_from_ijk, scene_or_default, world_from_parent
 
 TAG_MATERIAL = MATERIAL_TAG
@@ -32,6 +35,17 @@ _OURS = "DeepDRR_"
 _SEEN_BY_CT = frozenset(
     ("air", "soft_tissue", "bone", "cortical_bone", "trabecular_bone", "adipose", "muscle", "lung", "water", "blood")
 )
+# Categories and types of SNOMED CT. New segments of the Segment Editor are of the type Tissue until somebody chooses.
+_ANATOMY, _TISSUE = "123037004", "85756007"
+_BONE = re.compile(
+    r"\b(bones?|vertebra[el]?|ribs?|femur|hip|sacrum|coccyx|scapula|clavicle|sternum|humerus|ulna|radius|carpus|metacarpal"
+    r"|patella|tibia|fibula|tarsus|metatarsal|phalanx|skull|maxilla|mandible|vomer|zygoma|tooth|teeth)\b",
+    re.IGNORECASE,
+)
+_AT_BONE = re.compile(
+    r"\b(artery|canal|cartilage|joint|ligament|marrow|muscle|nerve|region|tendon|vein)\b", re.IGNORECASE
+)
+_VIEWS = "DeepDRR.Views"
 _LABELMAP = "Binary labelmap"
 _OPACITY_3D = {"air": 0.0, "soft_tissue": 0.12}
 _FILL_2D = {"soft_tissue": 0.1}  # of half: the CT is seen through it
@@ -43,7 +57,7 @@ class SegmentMaterial:
 
     density_g_cm3: None where the density comes from the CT's values. priority: where segments overlap the higher
     wins, among equals the later. A segment that is not enabled is cut out of the patient: nothing is there, unless
-    another segment lies over it.
+    another segment lies over it. is_guess: nobody said what it is made of; it lies under those of which somebody did.
     """
 
     segment_id: str
@@ -53,6 +67,7 @@ class SegmentMaterial:
     enabled: bool
     priority: int
     color: tuple[float, float, float]
+    is_guess: bool = False
 
 
 def segment_materials(segmentation_node: Any) -> list[SegmentMaterial]:
@@ -107,7 +122,8 @@ def segmentation_from_labels(
     """Labels on a CT's grid as segments, one per material, beside the CT in the subject hierarchy.
 
     An existing segmentation keeps the segments that a person added, where they lie; if they are surfaces, as voxels of
-    the CT's size. Those of an earlier run are replaced, but for what was said of them: material, density, priority.
+    the CT's size. Those of an earlier run are replaced, but for what was said of them: name, colour, material, density,
+    priority.
     Raises ValueError, and no segment changes, where surfaces cannot be turned into voxels.
     """
     scene = volume.GetScene() or scene_or_default(scene)
@@ -129,7 +145,8 @@ def segmentation_from_labels(
         for label, its in enumerate(labels.materials):
             segment_id = _OURS + its.name
             segment = _segment(its, label + 1, image)
-            _copy_tags(replaced.get(segment_id), segment)
+            if segment_id in replaced:
+                _copy_words(replaced[segment_id], segment)
             segmentation.AddSegment(segment, segment_id, first)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
@@ -141,8 +158,30 @@ def segmentation_from_labels(
             display.SetSegmentVisibility(segment_id, opacity > 0.0)
             display.SetSegmentOpacity3D(segment_id, opacity)
             display.SetSegmentOpacity2DFill(segment_id, _FILL_2D.get(its.name, 0.6))
+    keep_off_xrays(scene)
     _put_beside(node, volume)
     return node
+
+
+def keep_off_xrays(scene: Any, chosen: Any | None = None) -> None:
+    """Show segments of materials, and those chosen, in every view but the X-rays', once there are any.
+
+    Where the detector's plane cuts the CT there is nothing to see or to paint. To be called again when views are added.
+    A display whose views somebody has chosen stays as it is.
+    """
+    views = [node for kind in ("vtkMRMLSliceNode", "vtkMRMLViewNode") for node in _nodes(scene, kind)]
+    others = [view.GetID() for view in views if view.GetSingletonTag() not in XRAY_VIEWS]
+    if not others or len(others) == len(views):
+        return
+    for node in _nodes(scene, "vtkMRMLSegmentationNode"):
+        if node is not chosen and not was_segmented(node):
+            continue
+        for n in range(node.GetNumberOfDisplayNodes()):
+            display = node.GetNthDisplayNode(n)
+            before = set(json.loads(display.GetAttribute(_VIEWS) or "[]"))
+            if set(display.GetViewNodeIDs()) == before.intersection(others) != set(others):
+                display.SetViewNodeIDs(others)
+                display.SetAttribute(_VIEWS, json.dumps(others))
 
 
 def segmentation_of(volume: Any) -> Any | None:
@@ -151,9 +190,7 @@ def segmentation_of(volume: Any) -> Any | None:
     One in which no segment says what it is made of, such as a drawn tumour's, would leave the CT without bones: it is
     taken only where somebody asks for it.
     """
-    nodes = volume.GetScene().GetNodesByClass("vtkMRMLSegmentationNode")
-    nodes.UnRegister(None)
-    found = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    found = _nodes(volume.GetScene(), "vtkMRMLSegmentationNode")
     mine = [node for node in found if reference_volume(node) is volume and _is_of_materials(node)]
     return mine[-1] if mine else None
 
@@ -162,6 +199,11 @@ def reference_volume(segmentation_node: Any) -> Any | None:
     """The CT that a segmentation was made for; None where it is not known, or no longer in the scene."""
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     return segmentation_node.GetNodeReference(role)
+
+
+def is_moved(segmentation_node: Any, volume: Any) -> bool:
+    """Whether the transforms of a segmentation and of a volume do different things to them."""
+    return not np.allclose(_local_from_volume(segmentation_node, volume), np.eye(4), atol=1e-6)
 
 
 def may_be_filled(segmentation_node: Any | None, volume: Any) -> bool:
@@ -177,7 +219,12 @@ def may_be_filled(segmentation_node: Any | None, volume: Any) -> bool:
     reference = reference_volume(segmentation_node)
     if reference is not None:
         return reference is volume
-    return not any(segment_id.startswith(_OURS) for segment_id, _ in _segments(segmentation_node))
+    return not was_segmented(segmentation_node)
+
+
+def was_segmented(segmentation_node: Any) -> bool:
+    """Whether a segmentation has segments that another run would replace."""
+    return any(segment_id.startswith(_OURS) for segment_id, _ in _segments(segmentation_node))
 
 
 def ensure_labelmaps(segmentation_node: Any, volume: Any) -> None:
@@ -195,7 +242,8 @@ def ensure_labelmaps(segmentation_node: Any, volume: Any) -> None:
 
 def _is_of_materials(segmentation_node: Any) -> bool:
     return any(
-        _tag(segment, TAG_MATERIAL) or _material_name(segment) != DEFAULT_MATERIAL
+        _tag(segment, TAG_MATERIAL)
+        or terminology_material(segment.GetTerminology() or "") not in (None, DEFAULT_MATERIAL)
         for _, segment in _segments(segmentation_node)
     )
 
@@ -207,8 +255,16 @@ def _local_from_volume(segmentation_node: Any, volume: Any) -> FloatArray:
     return np.linalg.inv(world_from_parent(segmentation_node)) @ world_from_parent(volume)
 
 
-def _copy_tags(before: Any | None, segment: Any) -> None:
-    for name in (TAG_MATERIAL, TAG_DENSITY, TAG_ENABLED, TAG_PRIORITY) if before is not None else ():
+def _nodes(scene: Any, class_name: str) -> list[Any]:
+    nodes = scene.GetNodesByClass(class_name)
+    nodes.UnRegister(None)
+    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+
+
+def _copy_words(before: Any, segment: Any) -> None:
+    segment.SetName(before.GetName())
+    segment.SetColor(before.GetColor())
+    for name in (TAG_MATERIAL, TAG_DENSITY, TAG_ENABLED, TAG_PRIORITY):
         if value := _tag(before, name):
             segment.SetTag(name, value)
 
@@ -221,25 +277,40 @@ def _segments(segmentation_node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _read(segment_id: str, segment: Any) -> SegmentMaterial:
-    name = _material_name(segment)
+    known = _material_name(segment)
+    name = known or DEFAULT_MATERIAL
     priority = _tag(segment, TAG_PRIORITY)
+    # An implant or contrast agent displaces the tissue that it was painted over.
+    usual = -1 if known is None else 0 if has_ct_density(name) else 1
     return SegmentMaterial(
         segment_id=segment_id,
         name=segment.GetName() or segment_id,
         material=name,
         density_g_cm3=_density(_tag(segment, TAG_DENSITY), name),
         enabled=_tag(segment, TAG_ENABLED) != "0",
-        # An implant or contrast agent displaces the tissue that it was painted over.
-        priority=int(priority) if priority else (0 if has_ct_density(name) else 1),
+        priority=int(priority) if priority else usual,
         color=tuple(segment.GetColor()),
+        is_guess=known is None,
     )
 
 
-def _material_name(segment: Any) -> str:
+def _material_name(segment: Any) -> str | None:
+    """What somebody said that a segment is made of; None where nobody did."""
     tagged = _tag(segment, TAG_MATERIAL)
     if tagged in material_names():
         return tagged
-    return terminology_material(segment.GetTerminology() or "") or DEFAULT_MATERIAL
+    entry = segment.GetTerminology() or ""
+    category, kind = [*entry.split("~"), "", "", ""][1:3]
+    if kind.startswith(f"SCT^{_TISSUE}^"):
+        return None
+    return terminology_material(entry) or ("bone" if _is_bone(category, kind) else None)
+
+
+def _is_bone(category: str, kind: str) -> bool:
+    """Whether a part of the anatomy, such as SCT^71341001^Femur, is bone: there are hundreds, known by their words."""
+    if not category.startswith((f"SCT^{_ANATOMY}^", f"SCT^{_TISSUE}^")) or not kind.startswith("SCT^"):
+        return False
+    return bool(_BONE.search(kind)) and not _AT_BONE.search(kind)
 
 
 def _density(text: str, material_name: str) -> float | None:

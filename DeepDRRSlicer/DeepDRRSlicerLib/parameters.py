@@ -47,6 +47,7 @@ class TechniqueParameters:
     mas: Annotated[float, WithinRange(0.001, 10000), Default(2)]
     detector: Annotated[str, Choice(_CHOICES["detector"]), Default(_USUAL["detector"])]
     scatter: Annotated[str, Choice(_CHOICES["scatter"]), Default(_USUAL["scatter"])]
+    grid: Annotated[bool, Default(False)]
     noise: Annotated[bool, Default(True)]
     seed: Annotated[int, WithinRange(0, 2**31 - 1), Default(0)]
     log: Annotated[bool, Default(True)]
@@ -88,6 +89,7 @@ def technique_of(parameters: DeepDRRSlicerParameterNode) -> plain.Technique:
         mas=its.mas if its.dose == MAS else None,
         detector=its.detector,
         scatter="" if its.scatter == NO_SCATTER else its.scatter,
+        grid=its.grid and its.scatter != NO_SCATTER,
         noise=its.noise,
         seed=its.seed,
         log=its.log,

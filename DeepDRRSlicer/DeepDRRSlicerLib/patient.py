@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, Literal
@@ -20,19 +21,21 @@ from DeepDRRLogic.voxels import average_blocks
 from . import ct_nodes
 from .material_map import Box, MaterialMap
 from .material_nodes import ensure_labelmaps, segment_materials
-from .mrml import in_scene, world_from_parent
+from .mrml import in_scene, set_attribute, world_from_parent
 
 Quality = Literal["full", "preview"]
 
 # As many voxels as two cores of a laptop project ten times a second.
 _PREVIEW_VOXELS = 12_000_000
+_THRESHOLDS = "DeepDRR.Thresholds"
 
 
 class Patient:
     """What a C-arm looks through. `update` takes over the scene; then `simulator` is ready for a camera.
 
-    Without a segmentation the CT is split by thresholds, unseen. Everything is in the CT node's own coordinates, and
-    a camera is carried there (`local_camera`), so that moving the patient by a transform costs nothing.
+    Without a segmentation the CT is split by thresholds, unseen: those kept with it (`keep_thresholds`). Everything is
+    in the CT node's own coordinates, and a camera is carried there (`local_camera`), so that moving the patient by a
+    transform costs nothing.
     """
 
     def __init__(self, volume_node: Any, segmentation_node: Any | None = None) -> None:
@@ -131,7 +134,7 @@ class Patient:
     def _key_of_segments(self) -> Hashable:
         node: Any = self.segmentation_node
         if not in_scene(node):
-            return "thresholds"
+            return f"thresholds {self.volume_node.GetAttribute(_THRESHOLDS)}"
         segmentation = node.GetSegmentation()
         layers = []
         for n in range(segmentation.GetNumberOfSegments()):
@@ -148,7 +151,8 @@ class Patient:
         node: Any = self.segmentation_node
         if not in_scene(node):
             self._map = None
-            self.volume = MaterialVolume.from_ct(self._ct, segment(self._ct, "threshold"))
+            kept = json.loads(self.volume_node.GetAttribute(_THRESHOLDS) or "{}")
+            self.volume = MaterialVolume.from_ct(self._ct, segment(self._ct, "threshold", **kept))
             k, j, i = self._ct.shape
             return slice(0, k), slice(0, j), slice(0, i)
         if self._map is None:
@@ -178,6 +182,12 @@ class Patient:
         density, labels = before.density_g_cm3, before.labels
         density[blocks], labels[blocks] = average_blocks(*part, factors, len(volume.materials))
         self.preview = replace(before, density_g_cm3=density, labels=labels)
+
+
+def keep_thresholds(volume_node: Any, air_max_hu: float | None = None, bone_min_hu: float | None = None) -> None:
+    """Keep with a CT, in its scene too, where it is split while it has no segments; None for the usual HU."""
+    kept = {"air_max_hu": air_max_hu, "bone_min_hu": bone_min_hu}
+    set_attribute(volume_node, _THRESHOLDS, json.dumps(kept))
 
 
 def preview_factors(volume: MaterialVolume) -> tuple[int, int, int]:

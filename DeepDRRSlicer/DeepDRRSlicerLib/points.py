@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,11 @@ from DeepDRRLogic.affine import FloatArray, apply
 
 from .xray_nodes import camera_of
 
+if TYPE_CHECKING:
+    from .carm_nodes import CArmNodes
+
 POINTS_ROLE = "DeepDRR.points"
+_ON_PLANE_MM = 0.5
 
 
 def points_ras(points: Any) -> FloatArray:
@@ -25,6 +29,20 @@ def points_ras(points: Any) -> FloatArray:
     for n in range(count):
         points.GetNthControlPointPositionWorld(n, found[n])
     return found
+
+
+def in_depth(place_ras: tuple[float, ...], carm: CArmNodes) -> tuple[float, ...]:
+    """A place, RAS mm; from one on the C-arm's X-ray along its ray back to as far from the source as the isocentre."""
+    image = carm.image_node()
+    if image is None or image.GetImageData() is None:
+        return place_ras
+    camera, arm = camera_of(image), carm.arm()
+    x, y, depth = apply(camera.camera_from_ras, place_ras)
+    if abs(depth - camera.source_to_detector_mm) > _ON_PLANE_MM:
+        return place_ras
+    part = arm.source_to_isocenter_mm / depth
+    a, b, c = apply(camera.ras_from_camera, [part * x, part * y, part * depth]).tolist()
+    return a, b, c
 
 
 def show_points(markups: Any, image_node: Any, markers: Any | None = None, view_node_ids: Sequence[str] = ()) -> Any:

@@ -11,6 +11,7 @@ Methods are named as Slicer names them. None needs Qt or the module itself:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from DeepDRRLogic.affine import apply
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.carm_presets import carm_presets
 from DeepDRRLogic.checks import chosen
@@ -32,7 +34,11 @@ from .patient import Patient
 from .technique import Technique
 
 if TYPE_CHECKING:
+    from DeepDRRLogic.geometry import Camera
     from DeepDRRLogic.image import XRayImage
+    from DeepDRRLogic.projector.devices import Choice
+
+    from .patient import Quality
 
 NEW_CARM = "mobile_flat_panel"
 """The machine that a C-arm is which is added without a word on it."""
@@ -204,14 +210,29 @@ class SceneLogic:
         """Put an exposure into its node, with all that is needed to make it again."""
         picture = picture or xray_nodes.picture_of(image, technique, carm.arm())
         xray_nodes.show_picture(imageNode, picture, technique)
+        self._refer(imageNode, patient, carm)
+        self._images[imageNode] = image
+
+    def preview(
+        self, imageNode: Any, image: XRayImage, patient: Patient, carm: CArmNodes, technique: Technique
+    ) -> None:
+        """Show an exposure in few pixels, with all that is needed to make the whole one."""
+        arm = carm.arm()
+        picture = xray_nodes.picture_of(image, technique, arm)
+        xray_nodes.show_picture(imageNode, picture, technique, preview_of=arm.camera())
+        self._refer(imageNode, patient, carm)
+
+    def _refer(self, imageNode: Any, patient: Patient, carm: CArmNodes) -> None:
+        """What an exposure was made of; the one that was at hand before is let go of."""
         for role, node in (
             (xray_nodes.CT_ROLE, patient.volume_node),
             (xray_nodes.SEGMENTATION_ROLE, patient.segmentation_node),
             (xray_nodes.CARM_ROLE, carm.root),
         ):
-            imageNode.SetNodeReferenceID(role, node.GetID() if node is not None else None)
-        self._images = {node: kept for node, kept in self._images.items() if in_scene(node)}
-        self._images[imageNode] = image
+            wanted = node.GetID() if node is not None else None
+            if imageNode.GetNodeReferenceID(role) != wanted:
+                imageNode.SetNodeReferenceID(role, wanted)
+        self._images = {node: kept for node, kept in self._images.items() if in_scene(node) and node is not imageNode}
 
     def imageOf(self, carm: CArmNodes) -> Any:
         """The image node of a C-arm, made if there is none."""
@@ -221,20 +242,41 @@ class SceneLogic:
             carm.set_image_node(node)
         return node
 
-    def keepCopy(self, imageNode: Any) -> Any:
-        """A copy of an X-ray that later exposures leave alone."""
+    def keepCopy(
+        self,
+        imageNode: Any,
+        *,
+        progress: Callable[[float], None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Any | None:
+        """A copy of an X-ray that later exposures leave alone; a preview is made whole first, as in `xray`."""
         xray_nodes.camera_of(imageNode)
+        if xray_nodes.is_preview(imageNode) and self.xray(imageNode, progress=progress, cancelled=cancelled) is None:
+            return None
         copied = exporting.copy_image(imageNode)
         if imageNode in self._images:
             self._images[copied] = self._images[imageNode]
         return copied
 
-    def xray(self, imageNode: Any) -> XRayImage:
-        """The exposure behind an image node; after loading a scene it is made again from what the node refers to."""
-        camera = xray_nodes.camera_of(imageNode)
+    def isAtHand(self, imageNode: Any) -> bool:
+        """Whether `xray` need not expose anew."""
         known = self._images.get(imageNode)
-        if known is not None and known.camera == camera:
-            return known
+        return known is not None and known.camera == xray_nodes.exposed_camera(imageNode)
+
+    def xray(
+        self,
+        imageNode: Any,
+        *,
+        progress: Callable[[float], None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> XRayImage | None:
+        """The exposure behind an image node; after loading a scene it is made again from what the node refers to.
+
+        So is that of a preview, which it takes the place of in the node. progress, cancelled, and None: as in `render`.
+        """
+        if self.isAtHand(imageNode):
+            return self._images[imageNode]
+        camera = xray_nodes.exposed_camera(imageNode)
         volume = imageNode.GetNodeReference(xray_nodes.CT_ROLE)
         if not in_scene(volume):
             raise ValueError(f"The CT behind {imageNode.GetName()} is gone: shoot again.")
@@ -242,8 +284,17 @@ class SceneLogic:
         arm = CArmNodes(root).arm() if CArmNodes.is_root(root) else None
         patient = self.patient(volume, imageNode.GetNodeReference(xray_nodes.SEGMENTATION_ROLE))
         technique = xray_nodes.technique_of_image(imageNode)
-        same = arm is not None and arm.camera() == camera
-        image = exposing.expose(exposing.prepare(patient, camera, technique, arm if same else None))
+        arm = arm if arm is not None and arm.camera() == camera else None
+        exposure = exposing.prepare(patient, camera, technique, arm)
+        if progress is None:
+            image = exposing.expose(exposure)
+        else:
+            made = waiting.exposed(exposure, progress, cancelled)
+            if made is None or not in_scene(imageNode):
+                return None
+            image = made
+        if xray_nodes.is_preview(imageNode) and xray_nodes.exposed_camera(imageNode) == camera:
+            xray_nodes.show_picture(imageNode, xray_nodes.picture_of(image, technique, arm), technique)
         self._images[imageNode] = image
         return image
 
@@ -291,9 +342,57 @@ class SceneLogic:
         """The matrix (3, 4) from RAS mm to pixels of the full detector."""
         return carm.projection()
 
-    def export(self, imageNode: Any, path: str | Path) -> list[Path]:
-        """Write an X-ray as .png, .tif, .nrrd, .npz or .json, with a sidecar that holds the projection matrix."""
-        return exporting.export(self.xray(imageNode), imageNode, Path(path))
+    def export(
+        self,
+        imageNode: Any,
+        path: str | Path,
+        *,
+        progress: Callable[[float], None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[Path]:
+        """Write an X-ray as .png, .dcm, .tif, .nrrd, .npz or .json, with a sidecar that holds the projection matrix.
+
+        A preview is made whole first, as in `xray`; no files where that was called off.
+        """
+        image = self.xray(imageNode, progress=progress, cancelled=cancelled)
+        return [] if image is None else exporting.export(image, imageNode, Path(path))
+
+    def projectsOn(self, quality: Quality, device: str) -> Choice | None:
+        """What projects the CT at hand: the device that is meant, or another where that gave up; None without a CT."""
+        known = self._patient
+        if known is None or known.volume is None:
+            return None
+        return known.simulator(quality, device).projects_on
+
+    def caution(self, carm: CArmNodes, volumeNode: Any | None) -> str:
+        """What is odd about an exposure of a CT from where a C-arm stands, with the remedy; "" where nothing is."""
+        if volumeNode is None or volumeNode.GetImageData() is None:
+            return ""
+        camera = carm.camera()
+        ijk_from_ras = np.linalg.inv(ct_nodes.world_from_ijk(volumeNode))
+        size = np.array(volumeNode.GetImageData().GetDimensions())
+        source = apply(ijk_from_ras, camera.source_ras)
+        if np.all((source > -0.5) & (source < size - 0.5)):
+            return "The source is inside the patient: increase the distance from source to isocentre."
+        corners = np.array(list(itertools.product((-0.5, 1.0), repeat=3)))
+        corners = np.where(corners < 0.0, corners, size - 0.5)
+        if _is_beside(camera, apply(np.linalg.inv(ijk_from_ras), corners)):
+            return "No ray meets the CT: press CT centre under C-arm."
+        return ""
+
+
+def _is_beside(camera: Camera, corners_ras: npt.NDArray[np.float64]) -> bool:
+    """Whether the corners (n, 3) of a body all lie outside one and the same side of the beam, or behind its end."""
+    x, y, depth = camera.projection @ np.column_stack((corners_ras, np.ones(len(corners_ras)))).T
+    outside = (
+        depth <= 0,
+        depth > camera.source_to_detector_mm,
+        x < -0.5 * depth,
+        x > (camera.width - 0.5) * depth,
+        y < -0.5 * depth,
+        y > (camera.height - 0.5) * depth,
+    )
+    return any(bool(np.all(side)) for side in outside)
 
 
 def _segmentation(volume: Any | None, given: Any | None) -> Any | None:

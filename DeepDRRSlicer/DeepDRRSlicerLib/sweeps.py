@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
+import vtk
 from slicer.util import NodeModify
 
 from . import exposing, waiting
 from .carm_nodes import JOINTS, CArmNodes
 from .mrml import in_scene
 from .technique import SLOW_SCATTER, Technique
-from .xray_nodes import image_node, picture_of, show_picture
+from .xray_nodes import image_node, is_xray, picture_of, show_picture
 
 if TYPE_CHECKING:
     from DeepDRRLogic.image import XRayImage
 
     from .patient import Patient
+    from .xray_view import XRayView
 
+_BROWSER = "vtkMRMLSequenceBrowserNode"
 _TURNING = JOINTS[2:]
 
 
@@ -62,9 +65,10 @@ def record(
     where playback of the joint's sequence is switched on.
     """
     scene = carm.scene
-    images = _sequence(scene, f"{carm.name} sweep")
-    joints = _sequence(scene, f"{carm.name} sweep {sweep.joint}")
-    stand_in = image_node(scene, f"{carm.name} sweep")
+    name = scene.GenerateUniqueName(f"{carm.name} sweep")
+    images = _sequence(scene, name)
+    joints = _sequence(scene, f"{name} {sweep.joint}")
+    stand_in = image_node(scene, name)
     node, before = carm.node(sweep.joint), carm.joint_value(sweep.joint)
     complete = False
     try:
@@ -97,7 +101,61 @@ def record(
         if not complete:
             for made in filter(in_scene, (stand_in.GetDisplayNode(), stand_in, images, joints)):
                 scene.RemoveNode(made)
-    return _browser(scene, f"{carm.name} sweep", [(images, stand_in, True), (joints, node, False)])
+    return _browser(scene, name, [(images, stand_in, True), (joints, node, False)])
+
+
+class Playback:
+    """Shows the pictures of sweeps in an X-ray view while they are played.
+
+    Whoever shows a picture there afterwards has the view back. Where playing turns the C-arm too and `is_live()`, the
+    view is left to what the C-arm sees.
+    """
+
+    def __init__(self, view: XRayView, scene: Any, is_live: Callable[[], bool] = lambda: False) -> None:
+        self._view = view
+        self._scene = scene
+        self._is_live = is_live
+        self._frames: dict[Any, tuple[int, int]] = {}
+        self._added = scene.AddObserver(scene.NodeAddedEvent, self._node_added)
+        browsers = scene.GetNodesByClass(_BROWSER)
+        browsers.UnRegister(None)
+        for n in range(browsers.GetNumberOfItems()):
+            self._watch(browsers.GetItemAsObject(n))
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._scene.RemoveObserver(self._added)
+        for browser, (observer, _) in self._frames.items():
+            browser.RemoveObserver(observer)
+        self._frames.clear()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)  # type: ignore[untyped-decorator]
+    def _node_added(self, _scene: Any, _event: str, node: Any) -> None:
+        if node.IsA(_BROWSER):
+            self._frames = {browser: known for browser, known in self._frames.items() if in_scene(browser)}
+            self._watch(node)
+
+    def _watch(self, browser: Any) -> None:
+        observer = browser.AddObserver(vtk.vtkCommand.ModifiedEvent, self._played)
+        self._frames[browser] = observer, browser.GetSelectedItemNumber()
+
+    def _played(self, browser: Any, _event: str) -> None:
+        """A browser has changed: show its frame if that is another one than before."""
+        observer, before = self._frames[browser]
+        frame = browser.GetSelectedItemNumber()
+        self._frames[browser] = observer, frame
+        images = browser.GetMasterSequenceNode()
+        if frame == before or -1 in (frame, before) or images is None or self._scene.IsBatchProcessing():
+            return
+        picture = browser.GetProxyNode(images)
+        if in_scene(picture) and is_xray(picture) and not (self._is_live() and _turns_the_carm(browser)):
+            self._view.show(picture)
+
+
+def _turns_the_carm(browser: Any) -> bool:
+    sequences = vtk.vtkCollection()
+    browser.GetSynchronizedSequenceNodes(sequences)
+    return any(browser.GetPlayback(sequences.GetItemAsObject(n)) for n in range(sequences.GetNumberOfItems()))
 
 
 def _go_on(progress: Callable[[int, int], None], done: int, total: int, _fraction: float) -> None:

@@ -11,14 +11,16 @@ from DeepDRRLogic.collimator import Collimator, parse_collimator
 from DeepDRRLogic.detector import detector, detector_names
 from DeepDRRLogic.display import DisplaySettings, Polarity, window_presets
 from DeepDRRLogic.noise import NoiseModel
-from DeepDRRLogic.projector import BACKENDS, choose_device
+from DeepDRRLogic.projector import BACKENDS
 from DeepDRRLogic.scatter import SCATTER_MODELS, ScatterModel
+from DeepDRRLogic.scatter.antiscatter import AntiScatterGrid
 from DeepDRRLogic.spectrum import Spectrum
 from DeepDRRLogic.threads import thread_count
 
 if TYPE_CHECKING:
     from DeepDRRLogic.carm import CArm
     from DeepDRRLogic.geometry import Camera
+    from DeepDRRLogic.projector.devices import Choice
     from DeepDRRLogic.simulator import XRaySimulator
 
 
@@ -34,8 +36,9 @@ class Technique:
     """The values of one exposure.
 
     aluminium_mm: the whole filtration, None for what goes with the voltage. mas: where given, it sets the photons
-    instead of photons_per_pixel (N0). scatter: the name of a scatter model, "" for none. collimator: words such as
-    "circle:80mm" or "rect:-60,-80,60,80mm", "" for the whole detector. window: a preset's name or "auto".
+    instead of photons_per_pixel (N0). scatter: the name of a scatter model, "" for none. grid: an anti-scatter grid
+    stands before the detector; without scatter it has nothing to do. collimator: words such as "circle:80mm" or
+    "rect:-60,-80,60,80mm", "" for the whole detector. window: a preset's name or "auto".
     """
 
     kvp: float = 90.0
@@ -45,6 +48,7 @@ class Technique:
     mas: float | None = None
     detector: str = "ideal"
     scatter: str = ""
+    grid: bool = False
     noise: bool = True
     seed: int = 0
     log: bool = True
@@ -88,6 +92,7 @@ def tuned(
 ) -> XRaySimulator:
     """The same simulator, its volumes already with the projector, for other exposure settings."""
     its = detector(technique.detector)
+    grid = AntiScatterGrid() if technique.grid and scatter is not None else None
     return simulator.with_exposure(
         spectrum=spectrum(technique),
         detector=its,
@@ -95,6 +100,7 @@ def tuned(
         photons_per_pixel=photons,
         scatter=scatter,
         collimator=collimator(technique, arm),
+        grid=grid,
         metadata=metadata,
     )
 
@@ -138,8 +144,9 @@ def scatter_choices() -> tuple[str, ...]:
     return ("", *SCATTER_MODELS)
 
 
-def device_report(device: str = "auto") -> tuple[str, str]:
-    """The device that would project, in a word or two, and why that one, in a sentence."""
-    choice = choose_device(device)
+def device_report(choice: Choice) -> tuple[str, str]:
+    """A device in a word or two, and why that one, in a sentence."""
+    if choice.device == "torch":
+        return "PyTorch", str(choice)
     found = f"CPU, {thread_count(None)} threads" if choice.device == "cpu" else f"GPU ({choice.device})"
     return found, str(choice)

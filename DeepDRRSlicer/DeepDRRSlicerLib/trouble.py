@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-CANNOT = (ValueError, OSError, MemoryError)
+CANNOT = (ValueError, OSError, MemoryError, RuntimeError, ImportError)
 """What is said instead of raised."""
 
 

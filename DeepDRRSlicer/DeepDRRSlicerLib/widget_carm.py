@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import slicer
@@ -38,6 +40,7 @@ class CArmSection:
     def __init__(self, panel: Panel) -> None:
         self._panel = panel
         self._showing = False
+        self._attempt = partial(panel.attempt, section="carmSection")
         self._machines, self._views = list(carm_presets()), list(carm_views())
         ui = panel.ui
         ui.carmSelector.addAttribute("vtkMRMLLinearTransformNode", "DeepDRR.CArm")
@@ -53,7 +56,7 @@ class CArmSection:
 
     def update(self) -> None:
         ui, carm = self._panel.ui, self._panel.carm
-        ui.removeCarmButton.enabled = carm is not None
+        ui.removeCarmButton.enabled = CArmNodes.is_root(self._panel.parameters.carm)  # also one that lost a joint
         names = (*_FIELDS, *_JOINTS, *(n for group in _PARTS.values() for n in group))
         checks = ("showArmCheck", "showBeamCheck", "showImageCheck", "showHandlesCheck")
         buttons = ("isocenterCtButton", "isocenterCrosshairButton", "isocenterPointButton")
@@ -99,7 +102,7 @@ class CArmSection:
 
         def changed(value: float) -> None:
             if not self._showing and self._panel.carm is not None:
-                with self._panel.attempt(edit=field):
+                with self._attempt(edit=field):
                     numbers = list(getattr(self._panel.carm.arm(), field))
                     numbers[index] = value
                     self._panel.carm.set(**{field: tuple(numbers)})
@@ -109,14 +112,14 @@ class CArmSection:
     def _joint_setter(self, name: str) -> Callable[[float], None]:
         def changed(value: float) -> None:
             if not self._showing and self._panel.carm is not None:
-                with self._panel.attempt(edit=name):
+                with self._attempt(edit=name):
                     self._panel.carm.set_joint(_JOINTS[name], value)
 
         return changed
 
     def _set(self, edit: str, **fields: Any) -> None:
         if not self._showing and self._panel.carm is not None:
-            with self._panel.attempt(edit=edit):
+            with self._attempt(edit=edit):
                 self._panel.carm.set(**fields)
 
     def show(self) -> None:
@@ -135,7 +138,7 @@ class CArmSection:
             ui.showBeamCheck.checked = carm_display.are_parts_shown(carm, beam=True)
             ui.showHandlesCheck.checked = carm_display.are_handles_shown(carm)
         except ValueError as error:
-            self._panel.say(str(error), is_error=True)
+            self._panel.say(str(error), is_error=True, unasked=True)
         finally:
             self._showing = False
 
@@ -152,13 +155,16 @@ class CArmSection:
         ui.readoutLabel.text = (
             f"{angle_words(*carm.dicom_angles_deg())}; {width:.0f} × {height:.0f} mm at the isocentre"
         )
-        beyond = carm.violations()
-        ui.limitsLabel.text = "Out of this machine's reach: " + "; ".join(beyond) if beyond else ""
+        beyond, ct = carm.violations(), self._panel.parameters.ctVolume
+        cautions = ["Out of this machine's reach: " + "; ".join(beyond)] if beyond else []
+        with suppress(ValueError):  # a CT that will not do is said under CT
+            cautions += filter(None, [self._panel.logic.caution(carm, ct)])
+        ui.limitsLabel.text = "\n".join(cautions)
         ui.limitsLabel.setStyleSheet("color: #b26a00")
-        ui.limitsLabel.visible = bool(beyond)
+        ui.limitsLabel.visible = bool(cautions)
 
     def _add(self, _checked: bool = False) -> None:
-        with self._panel.attempt(undoable=True, busy=True):
+        with self._attempt(undoable=True, busy=True):
             self._panel.need_simulator()
             name = slicer.mrmlScene.GenerateUniqueName("C-arm") if self._panel.logic.carms() else "C-arm"
             carm = self._panel.logic.carm(name, volumeNode=self._panel.parameters.ctVolume)
@@ -169,34 +175,37 @@ class CArmSection:
             viewpoint.look_at_carm(carm)
 
     def _remove(self, _checked: bool = False) -> None:
-        with self._panel.attempt(undoable=True):
-            carm = self._panel.arm
+        with self._attempt(undoable=True):
+            carm = CArmNodes.of(self._panel.parameters.carm)
             left = [other for other in self._panel.logic.carms() if other.root is not carm.root]
             self._panel.parameters.carm = left[0].root if left else None
             carm.remove()
 
     def _choose_machine(self, index: int) -> None:
-        with self._panel.attempt(undoable=True):
+        with self._attempt(undoable=True):
             self._panel.arm.set_preset(self._machines[index])
 
     def _choose_view(self, index: int) -> None:
         if index > 0:
-            with self._panel.attempt(undoable=True):
+            with self._attempt(undoable=True):
                 self._panel.arm.set_view(self._views[index - 1])
 
     def _to_ct(self, _checked: bool = False) -> None:
-        with self._panel.attempt(undoable=True):
+        with self._attempt(undoable=True):
             if self._panel.parameters.ctVolume is None:
                 raise ValueError("There is no CT: choose one under CT.")
             self._move_to(ct_nodes.center_ras(self._panel.parameters.ctVolume))
 
     def _to_crosshair(self, _checked: bool = False) -> None:
-        with self._panel.attempt(undoable=True):
+        with self._attempt(undoable=True):
             crosshair = slicer.mrmlScene.GetSingletonNode("default", "vtkMRMLCrosshairNode")
-            self._move_to(tuple(crosshair.GetCrosshairRAS()))
+            place = tuple(crosshair.GetCrosshairRAS())
+            if place == (0.0, 0.0, 0.0):
+                raise ValueError("The crosshair is not set: hold Shift and move the mouse over a slice of the CT.")
+            self._move_to(points.in_depth(place, self._panel.arm))
 
     def _to_point(self, _checked: bool = False) -> None:
-        with self._panel.attempt(undoable=True):
+        with self._attempt(undoable=True):
             landmarks = self._panel.parameters.landmarks
             if landmarks is None or landmarks.GetNumberOfControlPoints() == 0:
                 raise ValueError("There is no point: choose a list of points under Acquire, and place one.")

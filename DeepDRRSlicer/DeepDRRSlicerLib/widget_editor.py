@@ -57,6 +57,7 @@ class EditorBox:
         if self._editor is not None:
             return
         self._editor = slicer.qMRMLSegmentEditorWidget()
+        self._editor.autoShowSourceVolumeNode = False  # it would put the CT into the views, the X-ray's among them
         self._editor.setMRMLScene(slicer.mrmlScene)
         self._editor.segmentationNodeSelectorVisible = False
         self._editor.sourceVolumeNodeSelectorVisible = False
@@ -76,5 +77,6 @@ class EditorBox:
             editor.setMRMLSegmentEditorNode(node)
         if editor.segmentationNode() is not parameters.segmentation:
             editor.setSegmentationNode(parameters.segmentation)
-        if editor.sourceVolumeNode() is not parameters.ctVolume:
+        # Without a segmentation the editor takes no volume, and logs an error for each.
+        if parameters.segmentation is not None and editor.sourceVolumeNode() is not parameters.ctVolume:
             editor.setSourceVolumeNode(parameters.ctVolume)

@@ -11,9 +11,11 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
-from . import carm_display, layout
+from . import carm_display, layout, xray_nodes
 from .live import LiveSession
 from .parameters import technique_of
+from .sweeps import Playback
+from .technique import SLOW_SCATTER
 from .widget_panel import Panel
 from .xray_view import XRayView
 
@@ -28,6 +30,8 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         self._panel = panel
         self._showing = False
         self._layout: Any = None
+        self._made: tuple[Any, str] = (None, "")
+        self._said = ""
         self._view = XRayView(slicer.mrmlScene)
         self._second_view: XRayView | None = None
         self._session = LiveSession(
@@ -39,8 +43,11 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
             on_error=self._failed,
             on_drag=self._dragged,
         )
+        self._playback = Playback(self._view, slicer.mrmlScene, lambda: self._session.enabled)
         panel.xray_view = self._view
+        panel.pause_live = self._pause
         panel.shoot = self.shoot
+        panel.finished = self._session.finished
         panel.ui.showImageCheck.connect("toggled(bool)", self._show_on_detector)
 
     def update(self) -> None:
@@ -56,8 +63,7 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         self._showing = True
         self._panel.ui.showImageCheck.checked = self._view.on_detector
         self._showing = False
-        if self._view.image_node is None:
-            self._panel.ui.statusLabel.text = ""
+        self._show_status()
         if wanted and not self._panel.has_simulator:
             self._panel.ui.statusLabel.text = _WAITING
         if self._session.enabled and self._session.trouble and not self._panel.ui.messageLabel.text:
@@ -65,10 +71,12 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
 
     def scene_closed(self) -> None:
         self._session.scene_closed()
+        self._made = (None, "")
         self._close_views()
 
     def close(self) -> None:
         self.removeObservers()
+        self._playback.close()
         self._session.close()
         self._close_views()
 
@@ -88,7 +96,7 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         image = panel.logic.render(
             parameters.ctVolume, panel.segments, carm, technique_of(parameters), progress=progress, cancelled=cancelled
         )
-        if image is None or panel.parameters is not parameters:
+        if image is None or not panel.is_at(parameters.parameterNode):
             return False
         self._session.shot(carm, state)
         parameters.xrayImage = image
@@ -97,8 +105,14 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
             layout.show_layout(layout.layout_node_of(slicer.mrmlScene))
             self._view.fit()
         columns, rows, _ = image.GetImageData().GetDimensions()
-        panel.ui.statusLabel.text = f"Shot {columns} × {rows} pixels in {time.perf_counter() - started:.1f} s"
+        self._made = image, f"Shot {columns} × {rows} pixels in {time.perf_counter() - started:.1f} s"
+        self._show_status()
+        self._show_device("full")
         return True
+
+    def _pause(self) -> None:
+        """Nothing is rendered live until the panel is updated, so that other work is done sooner."""
+        self._session.enabled = False
 
     def _close_views(self) -> None:
         self._view.close()
@@ -138,21 +152,65 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         columns, rows, _depth = image.GetImageData().GetDimensions()
         rate = self._session.pace.frames_per_second
         speed = "full quality" if quality == "full" else f"{rate:.0f} pictures/s" if rate else "preview"
-        self._panel.ui.statusLabel.text = f"Live: {columns} × {rows} pixels, {speed}"
+        if quality == "full" and technique_of(self._panel.parameters).scatter in SLOW_SCATTER:
+            speed += " without scatter: press Shoot for it"
+        self._made = image, f"Live: {columns} × {rows} pixels, {speed}"
+        self._show_status()
+        self._show_device(quality)
         self._panel.acquire.image_changed()
+        if self._said and not self._session.trouble:
+            self._take_back()
+
+    def _show_status(self) -> None:
+        """What the X-ray that is shown is, and whether another would be taken now."""
+        label, carm = self._panel.ui.statusLabel, self._panel.carm
+        image = carm.image_node() if carm is not None else None
+        node, text = self._made
+        text = text if node is image else ""
+        since = "" if image is None or self._session.is_following else self._difference(image, carm)
+        caution = self._caution(carm) if text and not since else ""
+        if since:
+            text = f"{text or 'X-ray'}, from before {since}"
+        label.text = f"{text}. {caution}" if caution else text
+        label.setStyleSheet("color: #b26a00" if since or caution else "")
+
+    def _caution(self, carm: Any) -> str:
+        try:
+            return str(self._panel.logic.caution(carm, self._panel.parameters.ctVolume))
+        except ValueError:  # said elsewhere
+            return ""
+
+    def _difference(self, image: Any, carm: Any) -> str:
+        try:
+            return xray_nodes.difference(image, carm.arm(), technique_of(self._panel.parameters))
+        except ValueError:  # of a scaled C-arm, or a volume that holds no X-ray yet
+            return ""
+
+    def _show_device(self, quality: Any) -> None:
+        choice = self._panel.logic.projectsOn(quality, self._panel.parameters.technique.device)
+        if choice is not None:
+            self._panel.technique.show_device(choice)
+
+    def _take_back(self) -> None:
+        """The cause of what Live has said is gone."""
+        if self._panel.ui.messageLabel.text == self._said:
+            self._panel.say("")
+        self._said = ""
 
     def _moved(self, carm: Any) -> None:
         at_work = self._panel.carm
         if at_work is not None and carm.root is at_work.root:
             self._panel.aim.show()
+            self._show_status()
 
     def _dragged(self, joint: str, before: dict[Any, Any]) -> None:
         self._panel.edits.began(self._panel.logic.scene, f"handle {joint}", before)
 
     def _failed(self, error: str) -> None:
         """The X-ray that is shown is an old one."""
-        self._panel.ui.statusLabel.text = ""
-        self._panel.say(error, is_error=True)
+        self._made, self._said = (None, ""), error
+        self._show_status()
+        self._panel.say(error, is_error=True, unasked=True)
         self._panel.scan.judge()
 
     def _watch_layout(self) -> None:
@@ -171,6 +229,7 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         if self._panel.parameters is not None:
             self._panel.acquire.show_layout()
             self._session.request()
+            self._show_status()
 
     def _is_visible(self) -> bool:
         return self._view.is_mapped or self._view.on_detector

@@ -6,15 +6,23 @@ from typing import Any
 
 import qt
 import slicer
+import vtk
 from slicer.util import VTKObservationMixin
 
-from . import material_nodes
+from DeepDRRLogic.materials import material
+
+from . import material_nodes, patient
 from .mrml import in_scene
 from .widget_editor import EditorBox
 from .widget_panel import Panel
 
 _POLL_MS = 150
 _FROM_CT = "from CT"
+_DENSITY_TIP = (
+    "Density in g/cm³. From CT: what the CT's values stand for. Bone painted where the CT shows soft tissue is then no "
+    "denser than that, and hardly seen: type a density, such as {bone:g}"
+)
+_REPLACED = "The segments before are one Undo away: the arrow under 'Correct the segments by hand'."
 _COLUMNS = (118, 0, 70)
 _SURFACE = "Closed surface"
 _NO_NETWORK = (
@@ -30,7 +38,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._panel = panel
         self._job: Any = None
         self._target: tuple[Any, Any] = (None, None)
-        self._watched: Any = None
+        self._watched: tuple[Any, Any] = (None, None)
         self._filling = False
         self._shown: Any = None
         self._choices = material_nodes.material_choices()
@@ -43,6 +51,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         ui.cancelSegmentButton.connect("clicked(bool)", self._cancel)
         ui.materialTable.connect("cellChanged(int,int)", self._edited)
         ui.segments3DCheck.connect("toggled(bool)", self._show_in_3d)
+        self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.NodeAddedEvent, self._node_added)
         self._prepare_table()
         self._show_progress(False)
 
@@ -52,15 +61,18 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         for name in ("airMaxSlider", "boneMinSlider"):
             getattr(ui, name).visible = by_threshold
             getattr(ui, name + "Label").visible = by_threshold
+        if parameters.ctVolume is not None:
+            patient.keep_thresholds(parameters.ctVolume, **self._thresholds())
         ui.segmentButton.enabled = parameters.ctVolume is not None and self._job is None
-        self._watch(parameters.segmentation)
+        self._watch(parameters.segmentation, parameters.ctVolume)
         self._fill_table()
         self._filling = True
         ui.segments3DCheck.enabled = parameters.segmentation is not None
         ui.segments3DCheck.checked = _is_in_3d(parameters.segmentation)
         self._filling = False
         self._editor.update()
-        self._say_whose()
+        material_nodes.keep_off_xrays(slicer.mrmlScene, parameters.segmentation)
+        self._remark()
 
     def enter(self) -> None:
         """The module was opened."""
@@ -72,12 +84,13 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
 
     def scene_closed(self) -> None:
         self._end_job()
-        self._watch(None)
+        self._watch(None, None)
         self._editor.scene_closed()
 
     def close(self) -> None:
         self.exit()
         self.scene_closed()
+        self.removeObservers()
 
     def _start(self, _checked: bool = False) -> None:
         parameters = self._panel.parameters
@@ -86,10 +99,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
             self._panel.need_simulator()
             if method == "vnet":
                 self._panel.need_network("The V-Net", "choose the method 'threshold'")
-            options = {}
-            if method == "threshold":
-                options = {"air_max_hu": parameters.airMaxHu, "bone_min_hu": parameters.boneMinHu}
-            self._job = self._panel.logic.startSegmentation(parameters.ctVolume, method, **options)
+            self._job = self._panel.logic.startSegmentation(parameters.ctVolume, method, **self._thresholds())
             chosen, note = parameters.segmentation, ""
             if chosen is not None and not material_nodes.may_be_filled(chosen, parameters.ctVolume):
                 note = f"{chosen.GetName()} stays as it is; these segments are new. "
@@ -98,6 +108,13 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
             self._note = note + (_NO_NETWORK if (parameters.method, method) == ("auto", "threshold") else "")
             self._show_progress(True)
             self._timer.start()
+
+    def _thresholds(self) -> dict[str, float]:
+        """Those on show; none where the method does without."""
+        parameters = self._panel.parameters
+        if self._method() != "threshold":
+            return {}
+        return {"air_max_hu": parameters.airMaxHu, "bone_min_hu": parameters.boneMinHu}
 
     def _method(self) -> str:
         return str(self._panel.logic.methodInUse(self._panel.parameters.method))
@@ -121,11 +138,14 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
                 self._panel.logic.finishSegmentation(job, volume)
                 self._panel.say(f"{volume.GetName()} is segmented: choose it under CT to see its segments.")
                 return
+            note = self._note
             if in_scene(segmentation):
                 parameters.segmentation = segmentation
                 self._editor.save()
+                if material_nodes.was_segmented(segmentation):
+                    note = f"{note} {_REPLACED}".lstrip()
             parameters.segmentation = self._panel.logic.finishSegmentation(job, volume, segmentation)
-            self._panel.say(self._note)
+            self._panel.say(note)
 
     def _cancel(self, _checked: bool = False) -> None:
         if self._job is None:
@@ -149,30 +169,36 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         ui.cancelSegmentButton.visible = running
         ui.segmentButton.visible = not running
 
-    def _say_whose(self) -> None:
-        """Segments of another CT are taken all the same: it may be a copy, or registered to this one."""
+    def _remark(self) -> None:
+        """What may not be meant. Segments are taken all the same: another CT may be a copy, or registered to this."""
         parameters, label = self._panel.parameters, self._panel.ui.segmentsLabel
-        segments, ct = parameters.segmentation, parameters.ctVolume
-        its = material_nodes.reference_volume(segments) if segments is not None else None
+        remarks = _remarks(parameters.segmentation, parameters.ctVolume) if parameters is not None else []
         label.setStyleSheet("color: #b26a00")
-        label.visible = its is not None and ct is not None and its is not ct
-        if its is not None and ct is not None:
-            label.text = (
-                f"{segments.GetName()} was made for {its.GetName()}, not for {ct.GetName()}: "
-                "choose segments of this CT, or press Segment."
-            )
+        label.text = "\n".join(remarks)
+        label.visible = bool(remarks)
 
-    def _watch(self, node: Any) -> None:
-        if node is self._watched:
+    def _watch(self, segmentation: Any, volume: Any) -> None:
+        if (segmentation, volume) == self._watched:
             return
-        self.removeObservers()
-        self._watched = node
+        self.removeObservers()  # of one method alone, it would hold on to what it watched
+        self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.NodeAddedEvent, self._node_added)
+        self._watched = (segmentation, volume)
+        moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
         events = ("SegmentAdded", "SegmentRemoved", "SegmentModified", "SegmentsOrderModified")
-        for event in events if node is not None else ():
-            self.addObserver(node, getattr(slicer.vtkSegmentation, event), self._segments_changed)
+        for event in (moved, *(getattr(slicer.vtkSegmentation, name) for name in events)) if segmentation else ():
+            self.addObserver(segmentation, event, self._segments_changed)
+        if volume is not None:
+            self.addObserver(volume, moved, self._segments_changed)
 
     def _segments_changed(self, *_: object) -> None:
         self._fill_table()
+        self._remark()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)  # type: ignore[untyped-decorator]
+    def _node_added(self, scene: Any, _event: str, node: Any) -> None:
+        """A new view shows the segments too, unless it is an X-ray's."""
+        if node.IsA("vtkMRMLAbstractViewNode") and not scene.IsBatchProcessing() and self._panel.parameters is not None:
+            material_nodes.keep_off_xrays(scene, self._panel.parameters.segmentation)
 
     def _prepare_table(self) -> None:
         table = self._panel.ui.materialTable
@@ -181,6 +207,8 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         for column, width in enumerate(_COLUMNS):
             if width:
                 table.setColumnWidth(column, width)
+        self._density_tip = _DENSITY_TIP.format(bone=material("bone").density_g_cm3)
+        table.horizontalHeaderItem(2).setToolTip(self._density_tip)
         table.verticalHeader().setDefaultSectionSize(25)
 
     def _fill_table(self) -> None:
@@ -196,7 +224,9 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
             table.setItem(row, 0, _name_item(segment))
             table.setCellWidget(row, 1, self._material_box(segment))
             text = _FROM_CT if segment.density_g_cm3 is None else f"{segment.density_g_cm3:g}"
-            table.setItem(row, 2, qt.QTableWidgetItem(text))
+            item = qt.QTableWidgetItem(text)
+            item.setToolTip(self._density_tip)
+            table.setItem(row, 2, item)
         self._filling = False
 
     def _material_box(self, segment: Any) -> Any:
@@ -248,6 +278,38 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
     def _refill(self) -> None:
         self._shown = None
         self._fill_table()
+
+
+def _remarks(segments: Any, ct: Any) -> list[str]:
+    """What may not be meant by segments with a CT; nothing where one of them is not chosen."""
+    if segments is None or ct is None:
+        return []
+    found: list[str] = []
+    its: Any = material_nodes.reference_volume(segments)
+    if its is not None and its is not ct:
+        found.append(
+            f"{segments.GetName()} was made for {its.GetName()}, not for {ct.GetName()}: "
+            "choose segments of this CT, or press Segment."
+        )
+    elif its is not None and _is_moved(segments, ct):
+        found.append(
+            f"{segments.GetName()} and {ct.GetName()} lie under different transforms, so the segments are off the CT: "
+            "put both under the same one in the module Transforms."
+        )
+    if guesses := [s.name for s in material_nodes.segment_materials(segments) if s.is_guess]:
+        others = f" and {len(guesses) - 1} more" if len(guesses) > 1 else ""
+        found.append(
+            f"Nobody has said what {guesses[0]}{others} is made of: soft tissue, under all other segments. "
+            "Choose the material in the table."
+        )
+    return found
+
+
+def _is_moved(segments: Any, ct: Any) -> bool:
+    try:
+        return material_nodes.is_moved(segments, ct)
+    except ValueError:  # under a transform that bends; said by the X-ray
+        return False
 
 
 def _is_in_3d(node: Any) -> bool:

@@ -25,15 +25,19 @@ class Panel:
     """The widgets, the logic, the parameter node of the scene, and one line for what the user should know.
 
     `parameters` is None while there is no scene to speak of. `update` is called by a section that changed what others
-    show. The sections that others need say so here: `shoot` takes one, `scan` lists CTs, `materials` edits segments
-    while the module is open, `aim` shows the C-arm, `acquire` the points.
+    show. The sections that others need say so here: `shoot` takes an X-ray, `pause_live` holds live X-rays until the
+    next update, `finished` is told that a preview was made whole, `scan` lists CTs, `materials` edits segments while
+    the module is open, `aim` shows the C-arm, `technique` the exposure's settings, `acquire` the points.
     """
 
     shoot: Callable[..., bool]
+    pause_live: Callable[[], None]
+    finished: Callable[[CArmNodes], None]
     xray_view: XRayView
     scan: Any
     materials: Any
     aim: Any
+    technique: Any
     acquire: Any
 
     def __init__(self, ui: Any, logic: Any) -> None:
@@ -68,21 +72,43 @@ class Panel:
         chosen = self.parameters.segmentation
         return THRESHOLDS if chosen is None else chosen
 
-    def say(self, text: str, *, is_error: bool = False) -> None:
-        """Show a line at the top of the panel; an empty text takes it away."""
+    def say(self, text: str, *, is_error: bool = False, unasked: bool = False) -> None:
+        """Show a line under the section where something was attempted last, and scroll to it; "" takes it away.
+
+        unasked: nobody waits for it, and the panel stays where it is.
+        """
         label = self.ui.messageLabel
         label.text = text
         label.setStyleSheet(_ERROR_STYLE if is_error else _NOTE_STYLE)
         label.visible = bool(text)
+        if text and not unasked:
+            qt.QTimer.singleShot(0, self._scroll_to_message)  # when it has its place
+
+    def _place_message(self, section: str) -> None:
+        label = self.ui.messageLabel
+        layout = label.parentWidget().layout()
+        layout.removeWidget(label)
+        layout.insertWidget(layout.indexOf(getattr(self.ui, section)) + 1 if section else 0, label)
+
+    def _scroll_to_message(self) -> None:
+        label = self.ui.messageLabel
+        area = label.parentWidget()
+        while area is not None and not area.inherits("QScrollArea"):
+            area = area.parentWidget()
+        if area is not None and label.visible:
+            area.ensureWidgetVisible(label)
 
     @contextmanager
-    def attempt(self, *, undoable: bool = False, edit: str = "", busy: bool = False) -> Iterator[None]:
+    def attempt(
+        self, *, undoable: bool = False, edit: str = "", busy: bool = False, section: str = ""
+    ) -> Iterator[None]:
         """Runs what the user asked for; what can not be done is said in the panel, in words and without a dialog.
 
         undoable: the scene's Undo comes back to before it. edit: the same for changes of the value of that name, but
-        once for all that belong to one edit.
+        once for all that belong to one edit. section: the name of the one where it was asked for, "" for the top.
         """
         self.say("")
+        self._place_message(section)
         if undoable or edit:
             self.edits.begin(self.logic.scene, edit)
         else:
@@ -110,6 +136,10 @@ class Panel:
             self.parameters.carm = arms[-1].root
             carm_display.set_handles_shown(arms[-1], True)
         self.update()
+
+    def is_at(self, node: Any) -> bool:
+        """Whether the panel still shows the choices of this parameter node: every visit of the module wraps it anew."""
+        return self.parameters is not None and self.parameters.parameterNode is node
 
     @property
     def has_simulator(self) -> bool:
@@ -148,7 +178,7 @@ class Panel:
         try:
             section.update()
         except CANNOT as error:
-            self.say(words(error), is_error=True)
+            self.say(words(error), is_error=True, unasked=True)
 
     def scene_closed(self) -> None:
         """Nothing of a scene outlives it: not what is under way, nor what was said."""

@@ -21,11 +21,12 @@ def make_panel(ui: Any, logic: Any) -> Panel:
     panel.aim = CArmSection(panel)
     panel.materials = MaterialsSection(panel)
     panel.scan = CTSection(panel)
+    panel.technique = XRaySection(panel)
     panel.sections = [
         panel.scan,
         panel.materials,
         panel.aim,
-        XRaySection(panel),
+        panel.technique,
         panel.acquire,
         live,
     ]

@@ -13,7 +13,14 @@ from slicer.util import NodeModify, arrayFromVolume, arrayFromVolumeModified, vt
 from vtkmodules.vtkCommonCore import VTK_FLOAT
 from vtkmodules.vtkCommonDataModel import vtkImageData
 
-from DeepDRRLogic.display import DisplaySettings, displayed_values, grows_dark, resolve_window
+from DeepDRRLogic.display import (
+    DisplaySettings,
+    auto_window,
+    displayed_values,
+    grows_dark,
+    preset_window,
+    resolve_window,
+)
 from DeepDRRLogic.geometry import Camera
 
 from .technique import Technique, display_settings
@@ -23,10 +30,14 @@ if TYPE_CHECKING:
     from DeepDRRLogic.image import XRayImage
 
 CAMERA = "DeepDRR.Camera"
+PREVIEW = "DeepDRR.Preview"
+"""On a preview: the camera of the exposure that it stands for, with all of the detector's pixels."""
 TECHNIQUE = "DeepDRR.Technique"
 CT_ROLE, SEGMENTATION_ROLE, CARM_ROLE = "DeepDRR.ct", "DeepDRR.segmentation", "DeepDRR.carm"
 _WINDOW = "DeepDRR.Window"
 _WINDOW_TOLERANCE = 1e-4
+_FOLLOWING = 0.3  # the part of the way that a preview's window goes to its own, as automatic brightness does
+_SAME_PLACE_MM = 1e-5
 _GREY, _INVERTED = "vtkMRMLColorTableNodeGrey", "vtkMRMLColorTableNodeInvertedGrey"
 
 
@@ -77,24 +88,38 @@ def picture_of(image: XRayImage, technique: Technique, arm: CArm | None = None) 
     return Picture(values, image.camera, settings, resolve_window(image, settings))
 
 
-def show_picture(node: Any, picture: Picture, technique: Technique, *, moving: bool = False) -> None:
+def show_picture(
+    node: Any, picture: Picture, technique: Technique, *, moving: bool = False, preview_of: Camera | None = None
+) -> None:
     """Write a picture into its node, with the technique that made it; the round field of the detector is part of that.
 
     A window that the user has changed by hand stays as it is until `reset_window`. While the C-arm is `moving` an
-    automatic window stays too: it would flicker.
+    automatic window stays too: in a sequence it would flicker. `preview_of`: the camera of the exposure that this is a
+    preview of; the window follows previews smoothly.
     """
-    opening = picture.settings.collimator
-    if opening is not None and not technique.collimator:
-        technique = replace(technique, collimator=opening.words)  # the C-arm may have another detector later
+    technique = _with_field(technique, picture.settings)
     with NodeModify(node):
         write_image(node, picture.values, picture.camera)
         node.SetAttribute(TECHNIQUE, technique.to_json())
-        _apply_window(node, picture, moving)
+        if preview_of is None:
+            node.RemoveAttribute(PREVIEW)
+        else:
+            node.SetAttribute(PREVIEW, json.dumps(preview_of.to_dict()))
+        _apply_window(node, picture, _FOLLOWING if preview_of is not None else 0.0 if moving else 1.0)
 
 
-def reset_window(node: Any) -> None:
-    """Forget that the user changed the window: the next picture brings its own."""
-    node.RemoveAttribute(_WINDOW)
+def reset_window(node: Any, window: str = "auto") -> None:
+    """Take a window back that the user changed: a preset's, or that of the pixels within the shutters."""
+    technique = replace(technique_of_image(node), window=window)
+    settings = display_settings(technique)
+    if window == "auto":
+        values = arrayFromVolume(node)[0]
+        if settings.collimator is not None:
+            values = values[settings.collimator.field_mask(camera_of(node))]
+        center, width = auto_window(values, log=technique.log)
+    else:
+        center, width = preset_window(window, log=technique.log)
+    _set_window(node, settings, center - width / 2, center + width / 2)
 
 
 def is_xray(node: Any) -> bool:
@@ -110,12 +135,47 @@ def camera_of(node: Any) -> Camera:
     return Camera.from_dict(json.loads(text))
 
 
+def is_preview(node: Any) -> bool:
+    """Whether a picture has fewer pixels than the exposure that it stands for."""
+    return node.GetAttribute(PREVIEW) is not None
+
+
+def exposed_camera(node: Any) -> Camera:
+    """The camera of the exposure behind an image, with all of the detector's pixels; ValueError as in `camera_of`."""
+    shown = camera_of(node)
+    return Camera.from_dict(json.loads(node.GetAttribute(PREVIEW))) if is_preview(node) else shown
+
+
+def difference(node: Any, arm: CArm, technique: Technique) -> str:
+    """What happened since an image was taken, in words; "" where one taken now would be the same."""
+    here, there = arm.camera(), exposed_camera(node)
+    places = zip((here.source_ras, here.ras_from_pixel), (there.source_ras, there.ras_from_pixel), strict=True)
+    if (here.width, here.height) != (there.width, there.height) or not all(
+        np.allclose(a, b, rtol=0.0, atol=_SAME_PLACE_MM) for a, b in places
+    ):
+        return "the C-arm moved"
+    try:
+        now = _with_field(technique, display_settings(technique, arm))
+    except ValueError:  # such as a collimator that makes no sense
+        return "the settings changed"
+    then = technique_of_image(node)
+    # What shows the picture, and what makes it, are no part of it.
+    return "" if replace(then, window=now.window, device=now.device) == now else "the settings changed"
+
+
 def technique_of_image(node: Any) -> Technique:
     """The settings that an image was taken with."""
     return Technique.from_json(node.GetAttribute(TECHNIQUE) or "{}")
 
 
-def _apply_window(node: Any, picture: Picture, moving: bool) -> None:
+def _with_field(technique: Technique, settings: DisplaySettings) -> Technique:
+    """With the field that is shown in words: the C-arm may have another detector later."""
+    opening = settings.collimator
+    return technique if opening is None or technique.collimator else replace(technique, collimator=opening.words)
+
+
+def _apply_window(node: Any, picture: Picture, step: float) -> None:
+    """step: the part of the way that an automatic window goes from where it is to the picture's own."""
     settings = picture.settings
     display = node.GetDisplayNode()
     if display is None:
@@ -125,18 +185,29 @@ def _apply_window(node: Any, picture: Picture, moving: bool) -> None:
         display.SetAutoWindowLevel(False)
         if display.GetColorNodeID() != (color := _INVERTED if grows_dark(settings) else _GREY):
             display.SetAndObserveColorNodeID(color)
-        kind = f"{settings.log} {settings.polarity} {settings.window}"
+        kind = _kind(settings)
         shown = (display.GetWindowLevelMin(), display.GetWindowLevelMax())
         before = json.loads(node.GetAttribute(_WINDOW) or "[]")
         # Another preset or kind of picture asks for its window; else the user's own is kept.
-        if before and before[0] == kind and not _is_window(shown, before[1:]):
-            return
-        if before and before[0] == kind and moving:
-            return
         center, width = picture.window
-        display.SetWindowLevelMinMax(center - width / 2, center + width / 2)
-        shown = (display.GetWindowLevelMin(), display.GetWindowLevelMax())
-        node.SetAttribute(_WINDOW, json.dumps([kind, *shown]))
+        low, high = center - width / 2, center + width / 2
+        if before and before[0] == kind:
+            if step == 0.0 or not _is_window(shown, before[1:]):
+                return
+            low, high = (there + step * (own - there) for there, own in zip(shown, (low, high), strict=True))
+        _set_window(node, settings, low, high)
+
+
+def _set_window(node: Any, settings: DisplaySettings, low: float, high: float) -> None:
+    """A window that is not the user's own."""
+    display = node.GetDisplayNode()
+    display.SetWindowLevelMinMax(low, high)
+    shown = (display.GetWindowLevelMin(), display.GetWindowLevelMax())
+    node.SetAttribute(_WINDOW, json.dumps([_kind(settings), *shown]))
+
+
+def _kind(settings: DisplaySettings) -> str:
+    return f"{settings.log} {settings.polarity} {settings.window}"
 
 
 def _is_window(shown: Sequence[float], set_before: Sequence[float]) -> bool:

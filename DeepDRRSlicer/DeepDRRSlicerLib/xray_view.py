@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 from .layout import XRAY, XRAY_VIEWS
-from .mrml import ras_from_ijk, world_from_parent
+from .mrml import in_scene, ras_from_ijk, world_from_parent
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -47,8 +47,9 @@ class XRayView:
 
     Zoom and pan are the user's: they are set when a picture of another size is shown, and by `fit`. A view that is
     not zoomed keeps showing the whole picture when its window changes size. Slicer moves slice views when a volume is
-    chosen, a slice is scrolled or a point jumped to; this one returns to its picture. Works without a layout manager:
-    the view's nodes are singletons, made here if need be.
+    chosen, a slice is scrolled or a point jumped to; this one returns to its picture, and brings it back where another
+    volume is put in its place. What is laid over it stays. Works without a layout manager: the view's nodes are
+    singletons, made here if need be.
     """
 
     def __init__(self, scene: Any, tag: str = XRAY) -> None:
@@ -182,14 +183,20 @@ class XRayView:
             (self._image, slicer.vtkMRMLTransformableNode.TransformModifiedEvent),
             (self._image, vtk.vtkCommand.ModifiedEvent),
         )
+        # Before the slice logic looks, so that nothing is drawn from a plane the view is leaving.
         for subject, event in followed:
-            # Before the slice logic looks, so that nothing is drawn from a plane the view is leaving.
             self._observed.append((subject, subject.AddObserver(event, self._on_modified, 1.0)))
+        composite = self.composite_node
+        self._observed.append((composite, composite.AddObserver(vtk.vtkCommand.ModifiedEvent, self._bring_back, 1.0)))
 
     def _on_modified(self, _caller: Any, _event: str) -> None:
         # New pixels are told of at once, even while whoever writes them has not yet said where they lie.
         if not self._image.GetDisableModifiedEvent():
             self.update()
+
+    def _bring_back(self, composite: Any, _event: str) -> None:
+        if in_scene(self._image) and not self._scene.IsClosing():
+            composite.SetBackgroundVolumeID(self._image.GetID())
 
     def _singleton(self, class_name: str) -> Any:
         node = self._scene.GetSingletonNode(self._tag, class_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 from concurrent.futures import Future
 from dataclasses import replace
@@ -22,7 +23,7 @@ from DeepDRRSlicerLib.mrml import ras_from_ijk
 from DeepDRRSlicerLib.observing import SceneWatch
 from DeepDRRSlicerLib.scene_logic import SceneLogic
 from DeepDRRSlicerLib.technique import Technique
-from DeepDRRSlicerLib.xray_nodes import technique_of_image
+from DeepDRRSlicerLib.xray_nodes import camera_of, exposed_camera, is_preview, technique_of_image
 
 QUIET = Technique(noise=False)
 
@@ -494,3 +495,49 @@ def test_the_worker_gets_its_turn_though_nobody_lets_go_of_pythons_lock(stage, m
     stage.clock.run(1.0)
     assert stage.frames == ["preview", "full"]
     assert turns == [0.01] * 3
+
+
+def window_of(image):
+    display = image.GetDisplayNode()
+    return np.array([display.GetWindowLevelMin(), display.GetWindowLevelMax()])
+
+
+def test_an_automatic_window_follows_the_motion_in_steps_and_the_users_own_stays(stage):
+    stage.at_rest()
+    image = stage.carm.image_node()
+    before, seen = window_of(image), []
+    technique = Technique(noise=False, kvp=45.0)  # a darker picture
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], technique)
+    for angle in range(1, 16):
+        stage.carm.set(primary_angle_deg=float(angle))
+        stage.clock.run(0.02)
+        seen.append(window_of(image))
+    stage.clock.run(1.0)
+    after = window_of(image)
+    way = np.linalg.norm(after - before)
+    assert way > 0.2
+    assert np.linalg.norm(after - seen[-1]) < 0.15 * way, "it has followed"
+    assert max(np.linalg.norm(b - a) for a, b in itertools.pairwise([before, *seen])) < 0.6 * way, "without a leap"
+    image.GetDisplayNode().SetWindowLevelMinMax(0.5, 2.0)
+    stage.carm.set(primary_angle_deg=30.0)
+    stage.clock.run(1.0)
+    np.testing.assert_allclose(window_of(image), (0.5, 2.0))
+
+
+def test_a_preview_stands_for_the_whole_exposure_which_can_be_made_of_it(stage):
+    technique = Technique(scatter="kernel", grid=True)
+    stage.session.set_scene(stage.ct, stage.segmentation, [stage.carm], technique)
+    stage.at_rest()
+    stage.carm.set(primary_angle_deg=20.0)
+    image = stage.carm.image_node()
+    assert is_preview(image) and exposed_camera(image) == stage.carm.camera() != camera_of(image)
+    assert not stage.logic.isAtHand(image)
+    kept = stage.logic.keepCopy(image)
+    assert not is_preview(image) and not is_preview(kept) and stage.picture.shape == (512, 512)
+    stage.session.finished(stage.carm)
+    assert stage.frames == ["preview", "full"]
+    stage.clock.run(1.0)
+    assert stage.frames == ["preview", "full"], "nothing is made twice"
+    shot = stage.logic.render(stage.ct, stage.segmentation, stage.carm, technique)
+    np.testing.assert_array_equal(arrayFromVolume(kept), arrayFromVolume(shot))
+    assert stage.logic.xray(kept).metadata["technique"] == stage.logic.xray(shot).metadata["technique"]

@@ -17,7 +17,7 @@ from DeepDRRLogic.volume import CTVolume, MaterialVolume
 from DeepDRRSlicerLib import material_nodes
 from DeepDRRSlicerLib.material_nodes import TAG_MATERIAL, segment_materials, set_material
 from DeepDRRSlicerLib.mrml import ras_from_ijk, world_from_parent
-from DeepDRRSlicerLib.patient import Patient, preview_factors
+from DeepDRRSlicerLib.patient import Patient, keep_thresholds, preview_factors
 from DeepDRRSlicerLib.scene_logic import THRESHOLDS, SceneLogic
 from DeepDRRSlicerLib.technique import Technique
 
@@ -229,6 +229,82 @@ def test_terminology_names_a_material_or_none():
     assert terminology_material("") is None
 
 
+def anatomy(code, meaning, category="123037004^Anatomical Structure"):
+    """An entry as TotalSegmentator and others write them."""
+    context, site = "Segmentation category and type - Total Segmentator", "Anatomic codes - DICOM master list"
+    return f"{context}~SCT^{category}~SCT^{code}^{meaning}~SCT^7771000^Left~{site}~^^~^^"
+
+
+@pytest.mark.parametrize(
+    ("entry", "material_name"),
+    [
+        (anatomy("71341001", "Femur"), "bone"),
+        (anatomy("66794005", "L1 vertebra"), "bone"),
+        (anatomy("3572006", "Vertebral body"), "bone"),
+        (anatomy("43993008", "Twelfth rib"), "bone"),
+        (anatomy("29836001", "Hip"), "bone"),
+        (anatomy("89546000", "Skull"), "bone"),
+        (anatomy("312779009", "Bone structure of head and/or neck"), "bone"),
+        (anatomy("39607008", "Lung"), "lung"),
+        (anatomy("24136001", "Hip joint"), None),
+        (anatomy("10200004", "Liver"), None),
+        (anatomy("78277001", "Temporal lobe"), None),
+        (anatomy("40388003", "Implant of hip", "260787004^Physical object"), None),
+        (anatomy("85756007", "Tissue", "85756007^Tissue"), None),
+        ("", None),
+    ],
+)
+def test_bones_of_other_tools_are_bone_and_the_rest_is_a_guess(ct, segmentation, entry, material_name):
+    add_segment(segmentation, "Theirs", np.ones((4, 4, 4), np.uint8), ras_from_ijk(ct))
+    segmentation.GetSegmentation().GetSegment("Theirs").SetTerminology(entry)
+    found = {s.segment_id: s for s in segment_materials(segmentation)}
+    assert found["Theirs"].material == (material_name or "soft_tissue")
+    assert found["Theirs"].is_guess == (material_name is None)
+    assert not any(s.is_guess for s in found.values() if s.segment_id != "Theirs")
+
+
+@pytest.mark.parametrize("entry", [anatomy("71341001", "Femur"), anatomy("1", "Anything"), ""])
+def test_bones_stay_bone_under_segments_of_which_nobody_said_what_they_are(scene, logic, ct, entry):
+    theirs = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Theirs")
+    theirs.SetReferenceImageGeometryParameterFromVolumeNode(ct)
+    bones = arrayFromVolume(ct) > 800
+    add_segment(theirs, "Leg", bones.astype(np.uint8), ras_from_ijk(ct))
+    theirs.GetSegmentation().GetSegment("Leg").SetTerminology(entry)
+    assert logic.segment(ct, "threshold", theirs) is theirs
+    volume = logic.patient(ct, theirs).volume
+    assert {volume.materials[n].name for n in np.unique(volume.labels[bones])} == {"bone"}
+    set_material(theirs, "Leg", material="soft_tissue")
+    volume = logic.patient(ct, theirs).volume
+    assert {volume.materials[n].name for n in np.unique(volume.labels[bones])} == {"soft_tissue"}
+
+
+def test_bones_of_one_leg_are_not_taken_for_the_cts_materials(scene, ct):
+    """All other bones would be soft tissue."""
+    theirs = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Theirs")
+    theirs.SetReferenceImageGeometryParameterFromVolumeNode(ct)
+    add_segment(theirs, "Leg", np.ones((4, 4, 4), np.uint8), ras_from_ijk(ct))
+    theirs.GetSegmentation().GetSegment("Leg").SetTerminology(anatomy("71341001", "Femur"))
+    assert material_nodes.segmentation_of(ct) is None
+
+
+def test_without_segments_the_ct_is_split_by_the_thresholds_kept_with_it(logic, ct, carm):
+    usual = shot(logic, ct, THRESHOLDS, carm)
+    keep_thresholds(ct, bone_min_hu=2000.0)
+    boneless = logic.patient(ct, None).volume
+    assert "bone" not in {boneless.materials[n].name for n in np.unique(boneless.labels)}
+    assert (usual - shot(logic, ct, THRESHOLDS, carm)).max() > 0.05
+    keep_thresholds(ct)
+    np.testing.assert_array_equal(shot(logic, ct, THRESHOLDS, carm), usual)
+
+
+def test_another_ct_without_segments_is_another_patient(scene, logic, ct):
+    patient = logic.patient(ct, None)
+    before = patient.volume
+    slicer.util.updateVolumeFromArray(ct, body_hu() - 20)
+    patient.update()
+    assert patient.volume is not before
+
+
 @pytest.mark.parametrize("bad", [{"material": "kryptonite"}, {"density_g_cm3": -1.0}, {"density_g_cm3": 99.0}])
 def test_materials_that_cannot_be_are_refused_and_change_nothing(segmentation, bad):
     before = segment_materials(segmentation)
@@ -307,7 +383,10 @@ def test_what_cannot_become_voxels_is_left_alone(scene, logic, ct):
 def test_running_again_keeps_what_was_said_of_the_segments(logic, ct, segmentation):
     set_material(segmentation, BONE, material="cortical_bone", density_g_cm3=1.5, priority=3)
     set_material(segmentation, "DeepDRR_air", enabled=False)
+    segmentation.GetSegmentation().GetSegment(BONE).SetName("Skeleton")
+    segmentation.GetSegmentation().GetSegment(BONE).SetColor(0.25, 0.5, 0.75)
     before = segment_materials(segmentation)
+    assert before[2].name == "Skeleton"
     logic.segment(ct, "threshold", segmentation)
     assert segment_materials(segmentation) == before
 

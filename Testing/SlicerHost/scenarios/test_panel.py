@@ -210,6 +210,12 @@ def test_a_sweep_is_recorded_can_be_played_and_can_be_cancelled(aimed):
     assert "Recorded 3 pictures" in aimed.message, aimed.message
     browser = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode")
     assert browser.GetNumberOfItems() == 3
+    browser.SetSelectedItemNumber(2)
+    played = browser.GetProxyNode(browser.GetMasterSequenceNode())
+    shown = aimed.panel.xray_view.composite_node
+    assert shown.GetBackgroundVolumeID() == played.GetID()
+    aimed.shoot()
+    assert shown.GetBackgroundVolumeID() == aimed.carm.image_node().GetID(), "the view is the C-arm's again"
     browsers = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")
     mouse.type_number(aimed.ui.sweepFramesSpin, 300)
     QtCore.QTimer.singleShot(10, lambda: mouse.click(aimed.ui.cancelSweepButton))

@@ -226,7 +226,10 @@ def test_corrections_by_hand_that_a_new_segmentation_replaced_come_back(aimed, u
     middle[tuple(slice(n // 2 - 3, n // 2 + 3) for n in middle.shape)] = True
     paint(segmentation, bone, ct, middle)
     corrected = aimed.wait_for_full_quality()
-    assert aimed.segment() is segmentation
+    aimed.press("segmentButton")
+    mouse.wait_for(lambda: aimed.ui.segmentButton.visible, 60)
+    assert aimed.parameters.segmentation is segmentation
+    assert "Undo" in aimed.message and "Correct the segments by hand" in aimed.message
     bone = segmentation.GetSegmentation().GetSegmentIdBySegmentName("Bone")
     assert not slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, bone, ct)[middle].any()
     assert np.abs(aimed.wait_for_full_quality() - corrected).max() > 0.02

@@ -273,7 +273,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):  # noqa: N801
         return self._editor
 
     def setSegmentationNode(self, node: Any) -> None:
-        if node is not self._needs_editor().GetSegmentationNode():
+        is_new = node is not self._needs_editor().GetSegmentationNode()
+        if is_new:
             self._editor.SetActiveEffectName("")
         self._editor.SetAndObserveSegmentationNode(node)
         self._list.clear()
@@ -282,12 +283,37 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):  # noqa: N801
         self._history.SetSegmentation(segmentation)
         for n in range(segmentation.GetNumberOfSegments() if segmentation is not None else 0):
             self._list.addItem(segmentation.GetNthSegment(n).GetName())
+        if is_new and node is not None:
+            node.CreateDefaultDisplayNodes()
+            if reference := node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()):
+                self.setSourceVolumeNode(reference)
 
     def segmentationNode(self) -> Any:
         return self._editor.GetSegmentationNode() if self._editor is not None else None
 
     def setSourceVolumeNode(self, node: Any) -> None:
-        self._needs_editor().SetAndObserveSourceVolumeNode(node)
+        if self._needs_editor().GetSegmentationNode() is None:
+            if node is not None:
+                raise RuntimeError("setSegmentationNode comes first: Slicer only logs an error here")
+            return
+        is_new = node is not self._editor.GetSourceVolumeNode()
+        self._editor.SetAndObserveSourceVolumeNode(node)
+        if is_new and node is not None and self.autoShowSourceVolumeNode:
+            self._show_source_volume(node)
+
+    def _show_source_volume(self, node: Any) -> None:
+        """In the background of every slice view that shows the segments."""
+        segments = self._editor.GetSegmentationNode()
+        displays = [segments.GetNthDisplayNode(n) for n in range(segments.GetNumberOfDisplayNodes())]
+        logics = slicer.app.applicationLogic().GetSliceLogics()
+        for logic in (logics.GetItemAsObject(n) for n in range(logics.GetNumberOfItems())):
+            composite = logic.GetSliceCompositeNode()
+            shown = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()
+            in_view = any(display.IsDisplayableInView(logic.GetSliceNode().GetID()) for display in displays)
+            if in_view and node.GetID() not in shown:
+                composite.SetBackgroundVolumeID(node.GetID())
+                composite.SetForegroundVolumeID(None)
+                composite.SetLabelVolumeID(None)
 
     def sourceVolumeNode(self) -> Any:
         return self._editor.GetSourceVolumeNode() if self._editor is not None else None
