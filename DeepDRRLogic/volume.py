@@ -36,7 +36,7 @@ DENSEST_G_CM3 = 100.0
 class CTVolume(OnGrid):
     """A CT: Hounsfield units on a grid.
 
-    `hu` [k, j, i] becomes int16 if it is of an integer type and fits, else float32; `ras_from_ijk` (4, 4) in mm may be
+    `hu` [k, j, i] becomes int16 if it holds whole numbers that fit, else float32; `ras_from_ijk` (4, 4) in mm may be
     oblique or left-handed; `name` is for people; `notes` say what the reader had to decide. Raises ValueError
     for NaN or infinity, fewer than two slices, more or fewer than three dimensions, and a singular or sheared
     affine.
