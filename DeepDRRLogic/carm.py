@@ -45,7 +45,8 @@ class CArm:
     isocenter_ras_mm: where the isocentre lies in the patient before the table moves, (3,).
     primary_angle_deg, secondary_angle_deg: + is LAO, + is CRAN. Any angle is allowed; none is ever clipped.
     roll_deg: turns the picture in its plane, positive clockwise as the viewer sees its content.
-    pixel_pitch_mm: of the square pixels, on the detector. width, height: pixels.
+    pixel_pitch_mm: of the square pixels, on the detector. width, height: pixels; fewer of one pitch see less, while
+    `camera().resampled(256, 256)` sees the same on other pixels.
     detector_shift_mm: how far the middle of the detector is off the central ray, along the picture's u, v.
     table_shift_ras_mm: how far the table carried the patient; the isocentre moves the other way in him.
     field_shape: "circular" for an image intensifier, with its field_diameter_mm on the detector.
