@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._version import __version__
-from .affine import apply
+from .aim import is_inside, may_hit
 from .checks import check_kind, check_seed
 from .collimator import Collimator
 from .crosstalk import kernel_at, spread, widened
@@ -262,18 +262,13 @@ class XRaySimulator:
         )
 
     def _warn_of_odd_geometry(self, camera: Camera) -> None:
-        hit = False
-        for volume in self.volumes:
-            source_ijk = apply(volume.ijk_from_ras, camera.source_ras)
-            inside = np.all((source_ijk > -0.5) & (source_ijk < np.array(volume.shape[::-1]) - 0.5))
-            if inside:
-                _logger.warning(
-                    "The source is inside the volume, at RAS %s mm: what lies behind it is left out. "
-                    "Increase the source-to-isocentre distance.",
-                    np.round(camera.source_ras, 1).tolist(),
-                )
-            hit = hit or bool(inside) or _beam_may_hit(camera, volume)
-        if not hit:
+        for _ in filter(lambda volume: is_inside(camera.source_ras, volume), self.volumes):
+            _logger.warning(
+                "The source is inside the volume, at RAS %s mm: what lies behind it is left out. "
+                "Increase the source-to-isocentre distance.",
+                np.round(camera.source_ras, 1).tolist(),
+            )
+        if not any(may_hit(camera, volume) for volume in self.volumes):
             _logger.warning(
                 "No ray meets the volume: the exposure is blank. Move the isocentre to the CT's centre, RAS %s mm, "
                 "between source and detector, which are %.0f mm apart.",
@@ -330,17 +325,3 @@ def _all_materials(volumes: Sequence[MaterialVolume]) -> tuple[Material, ...]:
                 "their names. Rename one with dataclasses.replace(material, name=...)."
             )
     return tuple(by_name.values())
-
-
-def _beam_may_hit(camera: Camera, volume: MaterialVolume) -> bool:
-    """False where all corners of the volume lie outside one and the same side of the beam, or behind the detector."""
-    x, y, depth = camera.intrinsics @ apply(camera.camera_from_ras, volume.corners_ras).T
-    outside = (
-        depth <= 0,
-        depth > camera.source_to_detector_mm,
-        x < -0.5 * depth,
-        x > (camera.width - 0.5) * depth,
-        y < -0.5 * depth,
-        y > (camera.height - 0.5) * depth,
-    )
-    return not any(np.all(side) for side in outside)

@@ -61,6 +61,7 @@ class KernelScatter:
         self.field, self.grid, self.threads = check_field(field), grid, thread_count(threads)
         self.rayleigh_only = rayleigh_only
         self._narrowed: Self | None = None
+        self._gridded: Self | None = None
         self._load()
 
     def _load(self) -> None:
@@ -72,15 +73,19 @@ class KernelScatter:
             return self
         if self._narrowed is None or self._narrowed.field != field:
             its = copy.copy(self)
-            its.field, its._narrowed = check_field(field), None
+            its.field, its._narrowed, its._gridded = check_field(field), None, None
             self._narrowed = its
         return self._narrowed
 
     def behind(self, grid: AntiScatterGrid) -> Self:
-        """The same model behind a grid."""
-        its = copy.copy(self)
-        its.grid, its._narrowed = grid, None
-        return its
+        """The same model behind a grid; asked again it is the same object."""
+        if grid == self.grid:
+            return self
+        if self._gridded is None or self._gridded.grid != grid:
+            its = copy.copy(self)
+            its.grid, its._narrowed, its._gridded = grid, None, None
+            self._gridded = its
+        return self._gridded
 
     def estimate(
         self,

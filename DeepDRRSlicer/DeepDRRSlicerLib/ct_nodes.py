@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from slicer.util import arrayFromVolume, updateVolumeFromArray, vtkMatrixFromArray
 
 from DeepDRRLogic.affine import FloatArray, check_affine
+from DeepDRRLogic.grid import OnGrid
 from DeepDRRLogic.volume import CTVolume
 
 from .mrml import ras_from_ijk, scene_or_default, world_from_parent
@@ -46,11 +48,27 @@ def world_from_ijk(volume: Any) -> FloatArray:
         raise ValueError(f"The transform {name} shears this CT: harden it and resample. ({error})") from error
 
 
+@dataclass(frozen=True, eq=False)
+class VolumeGrid(OnGrid):
+    """The voxels of a volume node in the world, its parent transforms applied."""
+
+    ras_from_ijk: FloatArray
+    size: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, volume: Any) -> VolumeGrid:
+        """The grid of a node; ValueError for an empty one, and where transforms bend or shear it."""
+        return cls(world_from_ijk(volume), _image(volume).GetDimensions())
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        i, j, k = self.size
+        return k, j, i
+
+
 def center_ras(volume: Any) -> tuple[float, float, float]:
-    """The middle of a volume in the world, RAS mm; ValueError for an empty one."""
-    i, j, k = _image(volume).GetDimensions()
-    middle = ras_from_local(volume) @ ras_from_ijk(volume) @ [(i - 1) / 2, (j - 1) / 2, (k - 1) / 2, 1.0]
-    x, y, z = middle[:3].tolist()
+    """The middle of a volume in the world, RAS mm; ValueError as in VolumeGrid.of."""
+    x, y, z = VolumeGrid.of(volume).center_ras.tolist()
     return x, y, z
 
 

@@ -11,7 +11,6 @@ Methods are named as Slicer names them. None needs Qt or the module itself:
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from DeepDRRLogic.affine import apply
+from DeepDRRLogic.aim import is_inside, may_hit
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.carm_presets import carm_presets
 from DeepDRRLogic.checks import chosen
@@ -34,7 +33,6 @@ from .patient import Patient
 from .technique import Technique
 
 if TYPE_CHECKING:
-    from DeepDRRLogic.geometry import Camera
     from DeepDRRLogic.image import XRayImage
     from DeepDRRLogic.projector.devices import Choice
 
@@ -368,31 +366,10 @@ class SceneLogic:
         """What is odd about an exposure of a CT from where a C-arm stands, with the remedy; "" where nothing is."""
         if volumeNode is None or volumeNode.GetImageData() is None:
             return ""
-        camera = carm.camera()
-        ijk_from_ras = np.linalg.inv(ct_nodes.world_from_ijk(volumeNode))
-        size = np.array(volumeNode.GetImageData().GetDimensions())
-        source = apply(ijk_from_ras, camera.source_ras)
-        if np.all((source > -0.5) & (source < size - 0.5)):
+        camera, grid = carm.camera(), ct_nodes.VolumeGrid.of(volumeNode)
+        if is_inside(camera.source_ras, grid):
             return "The source is inside the patient: increase the distance from source to isocentre."
-        corners = np.array(list(itertools.product((-0.5, 1.0), repeat=3)))
-        corners = np.where(corners < 0.0, corners, size - 0.5)
-        if _is_beside(camera, apply(np.linalg.inv(ijk_from_ras), corners)):
-            return "No ray meets the CT: press CT centre under C-arm."
-        return ""
-
-
-def _is_beside(camera: Camera, corners_ras: npt.NDArray[np.float64]) -> bool:
-    """Whether the corners (n, 3) of a body all lie outside one and the same side of the beam, or behind its end."""
-    x, y, depth = camera.projection @ np.column_stack((corners_ras, np.ones(len(corners_ras)))).T
-    outside = (
-        depth <= 0,
-        depth > camera.source_to_detector_mm,
-        x < -0.5 * depth,
-        x > (camera.width - 0.5) * depth,
-        y < -0.5 * depth,
-        y > (camera.height - 0.5) * depth,
-    )
-    return any(bool(np.all(side)) for side in outside)
+        return "" if may_hit(camera, grid) else "No ray meets the CT: press CT centre under C-arm."
 
 
 def _segmentation(volume: Any | None, given: Any | None) -> Any | None:

@@ -10,6 +10,7 @@ from test_projector import random_volume
 from DeepDRRLogic.collimator import CircularCollimator, RectangularCollimator, check_field, parse_collimator
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.scatter import make_scatter
+from DeepDRRLogic.scatter.antiscatter import AntiScatterGrid
 from DeepDRRLogic.scatter.montecarlo import MonteCarloScatter
 from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRLogic.volume import MaterialVolume
@@ -95,12 +96,13 @@ def test_a_model_that_knows_no_beam_is_taken_as_it_is_and_views_of_one_field_sha
 
     volume = random_volume(shape=(4, 4, 4))
     fog = Fog()
-    assert XRaySimulator(volume, scatter=fog, collimator=NARROW)._scatter_of(CAMERA) is fog  # type: ignore[arg-type]
-    simulator = XRaySimulator(volume, scatter="kernel", collimator=NARROW)
-    assert simulator._scatter_of(CAMERA) is simulator._scatter_of(view(30, 10, size=(64, 48), pitch=5.0))
-    narrow = simulator._scatter_of(CAMERA)
-    assert simulator.with_exposure(photons_per_pixel=1e4)._scatter_of(CAMERA) is narrow
-    assert simulator._scatter_of(view(size=(64, 48), pitch=6.0)) is not narrow
+    assert XRaySimulator(volume, scatter=fog, collimator=NARROW)._scatter_of(CAMERA, 0) is fog  # type: ignore[arg-type]
+    for grid in (None, AntiScatterGrid()):
+        simulator = XRaySimulator(volume, scatter="kernel", collimator=NARROW, grid=grid)
+        narrow = simulator._scatter_of(CAMERA, 0)
+        assert simulator._scatter_of(view(30, 10, size=(64, 48), pitch=5.0), 1) is narrow
+        assert simulator.with_exposure(photons_per_pixel=1e4)._scatter_of(CAMERA, 0) is narrow
+        assert simulator._scatter_of(view(size=(64, 48), pitch=6.0), 0) is not narrow
 
 
 @pytest.mark.parametrize("words", ["circle:80mm", "circle:200.5px@320,240", "rect:-60,-80,60.25,80mm", "rect:1,2,3,4"])
