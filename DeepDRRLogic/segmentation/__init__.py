@@ -39,7 +39,7 @@ _METHODS: dict[Method, tuple[str, str]] = {
     "threshold": ("thresholds", "segment_by_thresholds"),
 }
 _OF_THRESHOLDS = ("air_max_hu", "bone_min_hu")
-_OF_NETWORK = ("weights", "patch", "margin", "grid")
+_OF_NETWORK = ("weights", "patch", "margin", "grid", "mirrored")
 _NEEDLESS = ("keep_table", "progress", "cancelled", "device")
 """What thresholds do without: they know no table, and are done at once."""
 

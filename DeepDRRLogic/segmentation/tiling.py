@@ -115,25 +115,24 @@ class Tiles:
 
     @classmethod
     def over(cls, start: int, stop: int, patch: int, margin: int, multiple: int) -> Tiles:
-        """Patches over samples start … stop - 1 of at most `patch`, at least `margin` of which is given up on the sides
-        where another patch continues.
+        """The fewest patches of at most `patch` over samples start … stop - 1, at least `margin` given up between two.
 
-        Patches are spread evenly and the overlap is halved between neighbours. A range shorter than a patch gets one
-        as small as the network allows.
+        Each is as small as their number allows, a multiple of what the network needs. They are spread evenly, and what
+        neighbours both see is halved between them.
         """
         length = stop - start
         if patch % multiple or not 0 <= 2 * margin < patch:
             raise ValueError(
                 f"patch {patch}, margin {margin}: give a multiple of {multiple}, and less than half of it as margin."
             )
-        if length <= patch:
-            size = min(patch, max(2, math.ceil(length / multiple)) * multiple)
-            first = start - (size - length) // 2
-            return cls(size, (first,), (start, stop))
-        count = math.ceil((length - patch) / (patch - 2 * margin)) + 1
-        starts = tuple(start + round(n * (length - patch) / (count - 1)) for n in range(count))
-        inner = ((before + patch + after) // 2 for before, after in pairwise(starts))
-        return cls(patch, starts, (start, *inner, stop))
+        count = max(1, math.ceil((length - 2 * margin) / (patch - 2 * margin)))
+        needed = (length + (count - 1) * 2 * margin) / count
+        size = min(patch, max(2, math.ceil(needed / multiple)) * multiple)
+        if count == 1:
+            return cls(size, (start - (size - length) // 2,), (start, stop))
+        starts = tuple(start + round(n * (length - size) / (count - 1)) for n in range(count))
+        inner = ((before + size + after) // 2 for before, after in pairwise(starts))
+        return cls(size, starts, (start, *inner, stop))
 
     def __len__(self) -> int:
         return len(self.starts)

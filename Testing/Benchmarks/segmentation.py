@@ -1,9 +1,10 @@
 """How fast and how frugal segmentation is: python Testing/Benchmarks/segmentation.py CT [--threads N] [--device cuda]
 
-Prints Markdown: the whole CT by thresholds and by the compact V-Net, in our scheme, in the same on the paper's grid of
-0.86 × 0.86 × 1.0 mm, in the paper's (128³, central 64³ kept) and in that of the published code (128³ side by side); the
-full-width network, whose time for the CT is that of one patch times their number; and in how many voxels the schemes'
-labels differ. Peak memory is the process's, CT and Python included, each measured in a process of its own.
+Prints Markdown: the whole CT by thresholds and by the compact V-Net, in our scheme, in the same with each patch looked
+at but once, in that on the paper's grid of 0.86 × 0.86 × 1.0 mm, in the paper's scheme (patches of up to 128³, central
+64³ kept) and in that of the published code (side by side); the full-width network, whose time for the CT is that of one
+patch of 128³ times their number; and in how many voxels the schemes' labels differ. Peak memory is the process's, CT
+and Python included, each measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import report
 
 from DeepDRRLogic.threads import thread_count
 
-SCHEMES = {
-    "ours: 128³, margin 16": {},
-    "ours on the paper's grid: 128³, margin 16": {"grid": "paper"},
-    "the paper's: 128³, margin 32": {"grid": "paper", "margin": 32},
-    "side by side: 128³, no margin": {"grid": "paper", "margin": 0},
+_PAPER = {"mirrored": False, "grid": "paper", "patch": 128}
+SCHEMES: dict[str, dict[str, Any]] = {
+    "ours: up to 160³, margin 16, mirrored as well": {},
+    "once: up to 160³, margin 16": {"mirrored": False},
+    "once on the paper's grid: the same": {"mirrored": False, "grid": "paper"},
+    "the paper's: up to 128³, margin 32": {**_PAPER, "margin": 32},
+    "side by side: up to 128³, no margin": {**_PAPER, "margin": 0},
 }
 
 
@@ -41,7 +44,7 @@ def main() -> None:
         name = scheme if scheme == "thresholds" else f"V-Net, {scheme}"
         rows.append([name, str(result["patches"]), f"{result['seconds']:.1f}", f"{result['peak_gb']:.2f}"])
     full = _measured(options, "full width")
-    for scheme in ("ours: 128³, margin 16", "side by side: 128³, no margin"):
+    for scheme in list(SCHEMES)[-2:]:
         patches = found[scheme]["patches"]
         seconds = patches * full["seconds"]
         rows.append([f"full width, {scheme}", str(patches), f"{seconds:.0f} (one patch {full['seconds']:.1f})", "–"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from itertools import permutations, product
@@ -114,6 +115,17 @@ def test_every_voxel_gets_its_own_answer_where_it_has_a_sample_of_its_own(thresh
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_mirrored_body_gets_mirrored_labels(a_random_network):
+    hu = np.random.default_rng(2).normal(100, 300, (32, 32, 64)).astype(np.int16)  # as wide as a patch: no padding
+    body, other = (CTVolume(np.ascontiguousarray(each), affine(NETWORK_MM)) for each in (hu, hu[..., ::-1]))
+    for mirrored in (True, False):
+        options = {"weights": a_random_network, "mirrored": mirrored, "keep_table": True}
+        found = segment_by_vnet(body, **options).labels
+        assert len(np.unique(found)) >= 2
+        differing = (found != segment_by_vnet(other, **options).labels[..., ::-1]).mean()
+        assert differing < 1e-4 if mirrored else differing > 1e-2
+
+
 def test_a_little_matter_in_much_air_is_not_passed_over(thresholds):
     hu = np.full((32, 32, 32), -1000, np.int16)
     hu[:4, :4, :4] = hu[-4:, -4:, -4:] = 900
@@ -150,9 +162,15 @@ def test_any_size_is_segmented(thresholds, shape):
 
 @pytest.mark.parametrize(
     ("capabilities", "expected"),
-    [({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)],
+    [
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC 9V74"}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, torch.float32),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, torch.bfloat16),
+        ({"avx2": True, "cpu_name": "Intel Core i7-8650U"}, torch.float32),
+    ],
 )
-def test_half_precision_is_used_where_the_device_multiplies_in_it(monkeypatch, capabilities, expected):
+def test_half_precision_is_used_where_the_device_is_faster_in_it(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert half_or_not(torch.device("cpu")) == expected
     assert half_or_not(torch.device("cuda")) == torch.float16
@@ -184,7 +202,7 @@ def test_patches_that_see_matter_only_where_they_are_given_up_are_skipped(thresh
     forward = Thresholds.forward
     monkeypatch.setattr(Thresholds, "forward", lambda self, x: (looked.append(1), forward(self, x))[1])
     ct = CTVolume(hu, affine(NETWORK_MM))
-    found = segment_by_vnet(ct, weights=thresholds, patch=32, margin=8, keep_table=True)
+    found = segment_by_vnet(ct, weights=thresholds, patch=32, margin=8, mirrored=False, keep_table=True)
     np.testing.assert_array_equal(found.labels, (hu > -500).astype(np.uint8))
     assert len(looked) == 2  # of three: columns 14 to 46 are seen by the second, 23 to 37 are kept
 
@@ -250,6 +268,32 @@ def test_memory_grows_with_the_volume_by_little_more_than_the_volume():
     voxels = 2000 * 64 * 64
     # HU 2 bytes, labels 1 byte; probabilities of all of it alone would be 12.
     assert (long - short) * 1024 < 6 * voxels
+
+
+FAULTS = """
+import resource, torch
+from DeepDRRLogic.segmentation.heap import freed_memory_kept
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+print(pages(), pages())
+with freed_memory_kept():
+    print(pages(), pages())
+    kept = resident()
+print(pages(), pages(), kept - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do as they like")
+def test_freed_memory_is_kept_for_the_next_patch_and_given_back_at_the_end():
+    run = [sys.executable, "-c", FAULTS]
+    lines = subprocess.run(run, check=True, capture_output=True, text=True).stdout.splitlines()
+    usual, kept, (*after, given_back) = ([int(n) for n in line.split()] for line in lines)
+    assert min(*usual, kept[0], *after) > 8 * max(1, kept[1])
+    assert given_back * os.sysconf("SC_PAGE_SIZE") > 0.9 * 2**26
 
 
 def test_a_table_beside_the_body_becomes_air_or_stays():
