@@ -59,6 +59,14 @@ Method = Annotated[
     ),
 ]
 KeepTable = Annotated[bool, _option(_PATIENT, "--keep-table", help="Keep the table; the V-Net makes air of it.")]
+Tissues = Annotated[
+    bool,
+    _option(
+        _PATIENT,
+        "--tissues",
+        help="Split bone and soft tissue further by their CT numbers, into spongy bone and fat besides.",
+    ),
+]
 AirMaxHu = Annotated[
     float | None, _option(_PATIENT, "--air-max-hu", help="Thresholds: air up to this CT number.", show="-800")
 ]
@@ -101,6 +109,7 @@ class PatientOptions:
     ] = None
     method: Method = "auto"
     keep_table: KeepTable = False
+    tissues: Tissues = False
     air_max_hu: AirMaxHu = None
     bone_min_hu: BoneMinHu = None
     ct_energy_kev: Annotated[

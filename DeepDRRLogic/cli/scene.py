@@ -123,10 +123,13 @@ def open_ct(options: PatientOptions, console: Console) -> OpenedCt:
 
 def patient(opened: OpenedCt, options: PatientOptions, console: Console) -> Patient:
     """Decompose a CT into materials, which may take long: check everything else before."""
+    from ..tissues import with_tissues
     from ..volume import MaterialVolume
 
     ct = opened.ct
     labels, found_by = _labels(ct, opened.known, options, console)
+    if options.tissues:
+        labels = with_tissues(ct, labels)
     with console.busy("Weighing materials"):
         energy = {} if options.ct_energy_kev is None else {"ct_effective_energy_kev": options.ct_energy_kev}
         volume = MaterialVolume.from_ct(ct, labels, **energy)

@@ -22,6 +22,7 @@ from .options import (
     PhantomSpacing,
     Quiet,
     Series,
+    Tissues,
 )
 
 
@@ -36,6 +37,7 @@ class SegmentOptions:
     ] = None
     method: Method = "auto"
     keep_table: KeepTable = False
+    tissues: Tissues = False
     probabilities: Annotated[
         Path | None,
         typer.Option("--probabilities", help="Also write the V-Net's probability of bone as a .nrrd, .nii.gz or .mha."),
@@ -55,6 +57,7 @@ def segment(options: SegmentOptions) -> None:
 
     from ..files import require_writable_place
     from ..segmentation import write_segmentation
+    from ..tissues import with_tissues
     from ..volume_io import WRITABLE_SUFFIXES, suffix_of, write_volume
     from .outputs import require_apart, require_new
 
@@ -77,6 +80,8 @@ def segment(options: SegmentOptions) -> None:
         extra["probabilities"] = np.empty((3, *ct.shape), np.float16)
     limits = scene.thresholds(options.air_max_hu, options.bone_min_hu)
     labels = scene.segmented(ct, options.method, limits, console, **extra)
+    if options.tissues:
+        labels = with_tissues(ct, labels)
     # Bone alone, and two bytes each: what is not written need not lie beside what writing takes.
     bone = extra.pop("probabilities")[2].copy() if options.probabilities is not None else None
     write_segmentation(labels, path)

@@ -11,6 +11,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..checks import check_kind
+from ..tissues import with_tissues
 from .cancellation import SegmentationCancelled
 from .seg_nrrd import read_segmentation, write_segmentation
 from .thresholds import segment_by_thresholds
@@ -80,11 +81,12 @@ def reports_progress(method: str) -> bool:
         return False
 
 
-def segment(ct: CTVolume, method: str = "auto", **options: Any) -> MaterialLabels:
+def segment(ct: CTVolume, method: str = "auto", *, tissues: bool = False, **options: Any) -> MaterialLabels:
     """The materials of a CT by the named method and its options; ValueError lists the methods there are.
 
     "vnet" is segment_by_vnet in inference.py, "threshold" segment_by_thresholds. "auto" is the V-Net, or thresholds
-    where thresholds are given and, with a warning, where PyTorch is not installed or cannot be imported. An option that
+    where thresholds are given and, with a warning, where PyTorch is not installed or cannot be imported. With `tissues`
+    bone and soft tissue are split further, into spongy bone and fat besides, see `with_tissues`. An option that
     is None has its default; thresholds do without keep_table, progress, cancelled and device. ValueError also for
     thresholds given to "vnet", probabilities asked of thresholds, and "vnet" without PyTorch.
     """
@@ -99,7 +101,7 @@ def segment(ct: CTVolume, method: str = "auto", **options: Any) -> MaterialLabel
     else:
         given = _of_thresholds(given, trouble)
     labels: MaterialLabels = _function(chosen)(ct, **given)
-    return labels
+    return with_tissues(ct, labels) if tissues else labels
 
 
 def _require_network(given: Mapping[str, Any], trouble: str) -> None:

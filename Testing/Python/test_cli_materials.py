@@ -53,6 +53,20 @@ def test_a_label_map_gives_the_image_of_the_materials_that_it_names(a_ct: Path, 
     assert patient["options"]["materials"] == "7=soft_tissue,25-50=bone"
 
 
+def test_tissues_are_told_apart_however_the_materials_were_found(a_ct: Path) -> None:
+    write_label_map(a_ct, "labels.nrrd", (0, 1, 2))
+    of_file = rendered(a_ct, "--segmentation", "labels.nrrd", "--materials", "1=soft_tissue,2=bone", "--tissues")
+    assert of_file.material_names == ("air", "soft_tissue", "bone", "trabecular_bone", "adipose")
+    found = rendered(a_ct, "--method", "threshold", "--tissues")
+    assert found.signal == pytest.approx(of_file.signal)
+    assert found.metadata["patient"]["options"]["tissues"] == "True"
+    assert run("segment", a_ct, "--method", "threshold", "--tissues", "-q", "-o", "five.seg.nrrd") == 0
+    again = rendered(a_ct, "--segmentation", "five.seg.nrrd")
+    assert again.material_names == found.material_names
+    assert again.signal == pytest.approx(found.signal)
+    assert rendered(a_ct, "--method", "threshold").material_names == ("air", "soft_tissue", "bone")
+
+
 def test_the_later_of_two_ranges_wins_and_zero_may_be_named() -> None:
     assert scene.parse_materials("0-3 = soft_tissue, 2=cortical bone") == {
         0: "soft_tissue",

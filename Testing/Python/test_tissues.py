@@ -7,6 +7,7 @@ import pytest
 from shapes import view
 
 from DeepDRRLogic.materials import hu_from_density, material
+from DeepDRRLogic.segmentation import segment
 from DeepDRRLogic.simulator import XRaySimulator
 from DeepDRRLogic.spectrum import Spectrum
 from DeepDRRLogic.tissues import with_tissues
@@ -41,6 +42,14 @@ def test_other_materials_stay_and_those_that_are_there_are_not_doubled() -> None
     found = with_tissues(ct, labels)
     assert names_of(found) == ["adipose", "titanium", "trabecular_bone"]
     assert [material.name for material in found.materials] == [*(one.name for one in known), "trabecular_bone"]
+
+
+def test_a_segmentation_tells_tissues_where_it_is_asked_to() -> None:
+    ct, _ = case([1200, 500, 40, -60, -1000], [0] * 5)
+    limits = {"bone_min_hu": 350, "air_max_hu": -800}
+    assert names_of(segment(ct, "threshold", **limits)) == ["bone", "bone", "soft_tissue", "soft_tissue", "air"]
+    found = segment(ct, "threshold", tissues=True, **limits)
+    assert names_of(found) == ["bone", "trabecular_bone", "soft_tissue", "adipose", "air"]
 
 
 def test_labels_without_bone_or_of_another_grid_are_refused() -> None:
