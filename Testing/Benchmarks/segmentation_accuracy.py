@@ -166,8 +166,8 @@ def _xrays(case: Case, labels: Labels) -> dict[str, tuple[npt.NDArray[np.float32
 
 def table(results: Mapping[str, list[Result]]) -> str:
     """Markdown: all cases together by method, groups of cases, then every case."""
-    columns = "method|cases|body %|bone %|Dice bone|Dice air|Dice air, room too|contrast as bone %|inner bone missed %"
-    columns += "|metal missed %|X-ray PA %|X-ray lateral %"
+    columns = "method|cases|body %|bone %|Dice bone|its surface, 2 mm|Dice air|Dice air, room too|contrast as bone %"
+    columns += "|inner bone missed %|metal missed %|X-ray PA %|X-ray lateral %"
     head = f"| {columns.replace('|', ' | ')} |\n{'|---' * (columns.count('|') + 1)}|\n"
     groups = {
         "All cases": lambda r: True,
@@ -199,6 +199,7 @@ def _row(name: str, of: list[Result]) -> str:
         _spread([100 * c.error for c in each]),
         _spread([100 * c.bone_error for c in each]),
         _spread([c.dice(BONE) for c in each], 3),
+        _spread([c.bone_surface_dice for c in each], 3),
         _spread([c.dice(AIR) for c in each if c.confusion[AIR][AIR] > 0.01 * np.sum(c.confusion)], 3),
         _spread([c.air_dice for c in each], 4),
         f"{100 * total.contrast_error:.2f}",

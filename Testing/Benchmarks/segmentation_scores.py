@@ -37,13 +37,15 @@ class Reference:
     contrast: Mask
     inner: Mask
     metal: Mask
+    sampling_mm: Sampling
 
 
 @dataclass(frozen=True)
 class Counts:
     """Voxels of one or several cases, which add up: `confusion` [truth, found] in the body, and the hard regions.
 
-    `air_volume` are the voxels of air in the whole volume: of the truth, found, and both.
+    `air_volume` are the voxels of air in the whole volume: of the truth, found, and both. `bone_surface` are those on
+    the surface of bone, of the truth and found together, and how many of them lie within BRIM_MM of the other one.
     """
 
     confusion: tuple[tuple[int, ...], ...]
@@ -54,6 +56,7 @@ class Counts:
     inner_missed: int
     metal: int = 0
     metal_missed: int = 0
+    bone_surface: tuple[int, int] = (0, 0)
 
     def __add__(self, other: Counts) -> Counts:
         confusion = np.array(self.confusion) + np.array(other.confusion)
@@ -66,6 +69,7 @@ class Counts:
             self.inner_missed + other.inner_missed,
             self.metal + other.metal,
             self.metal_missed + other.metal_missed,
+            (self.bone_surface[0] + other.bone_surface[0], self.bone_surface[1] + other.bone_surface[1]),
         )
 
     @property
@@ -85,6 +89,14 @@ class Counts:
         """Dice's coefficient of a label in the body; NaN where neither has it."""
         confusion = np.array(self.confusion)
         return _share(2 * int(confusion[label, label]), int(confusion[label].sum() + confusion[:, label].sum()))
+
+    @property
+    def bone_surface_dice(self) -> float:
+        """Share of both surfaces of bone, true and found, within BRIM_MM of each other (Nikolov et al. 2021).
+
+        Dice's coefficient of ribs depends on half a voxel; this tells whether they are found where they are.
+        """
+        return _share(self.bone_surface[1], self.bone_surface[0])
 
     @property
     def air_dice(self) -> float:
@@ -128,7 +140,7 @@ def reference(
         box = _box_around(inner, BRIM_MM, sampling_mm)
         inner[box] &= _further_than(bone[box], BRIM_MM, sampling_mm)
     hard = np.zeros_like(bone) if metal is None else bone & metal & known
-    return Reference(hu, labels, known, body & known, contrast, inner, hard)
+    return Reference(hu, labels, known, body & known, contrast, inner, hard, sampling_mm)
 
 
 def compare(found: Labels, truth: Reference) -> Counts:
@@ -153,7 +165,22 @@ def compare(found: Labels, truth: Reference) -> Counts:
         int((found[truth.inner] != BONE).sum()),
         int(truth.metal.sum()),
         int((found[truth.metal] != BONE).sum()),
+        _surfaces(np.where(truth.known, found, truth.labels) == BONE, truth),
     )
+
+
+def _surfaces(found: Mask, truth: Reference) -> tuple[int, int]:
+    """Voxels on the surfaces of bone, true and found, and those within BRIM_MM of the other one; known ones alone."""
+    bone = truth.labels == BONE
+    either = bone | found
+    if not either.any():
+        return 0, 0
+    box = _box_around(either, BRIM_MM, truth.sampling_mm)
+    its, other = (mask[box] & ~ndimage.binary_erosion(mask[box], border_value=1) for mask in (bone, found))
+    known, ball = truth.known[box], _ball(BRIM_MM, truth.sampling_mm)
+    pairs = ((its & known, other), (other & known, its))
+    near = (int((one & ndimage.binary_dilation(another, ball)).sum()) for one, another in pairs)
+    return sum(int(one.sum()) for one, _ in pairs), sum(near)
 
 
 def intensity_error(found: npt.NDArray[np.floating], best: npt.NDArray[np.floating], blank: float) -> float:
@@ -173,10 +200,14 @@ def _box_around(mask: Mask, margin_mm: float, sampling_mm: Sampling) -> tuple[sl
 
 def _further_than(mask: Mask, distance_mm: float, sampling_mm: Sampling) -> Mask:
     """Voxels of the mask further than that from what is outside it; beyond the volume nothing is outside."""
-    reach = [int(distance_mm / step) for step in sampling_mm]
+    return np.asarray(ndimage.binary_erosion(mask, _ball(distance_mm, sampling_mm), border_value=1))
+
+
+def _ball(radius_mm: float, sampling_mm: Sampling) -> Mask:
+    """The voxels within that distance of one, which is in the middle."""
+    reach = [int(radius_mm / step) for step in sampling_mm]
     k, j, i = (np.arange(-n, n + 1) * step for n, step in zip(reach, sampling_mm, strict=True))
-    ball = k[:, None, None] ** 2 + j[:, None] ** 2 + i**2 <= distance_mm**2
-    return np.asarray(ndimage.binary_erosion(mask, ball, border_value=1))
+    return np.asarray(k[:, None, None] ** 2 + j[:, None] ** 2 + i**2 <= radius_mm**2)
 
 
 def _share(part: int, whole: int) -> float:

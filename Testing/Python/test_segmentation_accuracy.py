@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from segmentation_accuracy import folds_of, main
 from segmentation_pictures import FALSE_BONE, MISSED_BONE, write_overlay
-from segmentation_scores import BRIM_MM, compare, intensity_error, reference
+from segmentation_scores import BONE, BRIM_MM, compare, intensity_error, reference
 
 SAMPLING_MM = (1.0, 1.0, 1.0)
 
@@ -95,6 +95,30 @@ def test_the_brim_of_bone_is_neither_contrast_nor_inner_bone():
     found = labels.copy()
     found[truth.inner] = 1
     assert compare(found, truth).inner_error == 1.0
+
+
+def test_surfaces_are_near_where_no_more_than_two_millimetres_apart():
+    truth, found = np.ones((2, 12, 20, 20), np.uint8)
+    truth[3:9, 5:13, 4:12] = BONE
+    found[3:9, 4:15, 5:12] = BONE
+    found[5:7, 2:4, 17:19] = BONE  # nothing is near this
+    sampling = (2.5, 0.9, 1.1)
+
+    def surface(bone):
+        inner = np.logical_and.reduce([np.roll(bone, step, axis) for axis in range(3) for step in (1, -1)])
+        return np.argwhere(bone & ~inner) * sampling
+
+    one, other = surface(truth == BONE), surface(found == BONE)
+    apart = np.linalg.norm(one[:, None] - other, axis=-1)
+    near = (apart.min(1) <= 2.0).sum() + (apart.min(0) <= 2.0).sum()
+    known = np.ones_like(truth)
+    counts = compare(found, reference(np.zeros(truth.shape, np.int16), truth, known, sampling))
+    assert counts.bone_surface == (len(one) + len(other), near)
+    assert 0.5 < counts.bone_surface_dice < 1.0
+    known[:, :4] = 0  # without the lump, all but the side that is 2.7 mm away
+    of_known = compare(found, reference(np.zeros(truth.shape, np.int16), truth, known, sampling))
+    assert counts.bone_surface_dice < of_known.bone_surface_dice
+    assert compare(truth, reference(np.zeros(truth.shape, np.int16), truth, known, sampling)).bone_surface_dice == 1.0
 
 
 def test_counts_of_cases_add_up():
