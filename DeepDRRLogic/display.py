@@ -53,7 +53,8 @@ class DisplaySettings:
     open field. `polarity`: "bones_bright" as on a radiograph, "bones_dark" as in fluoroscopy, in log and
     linear alike. `flip_horizontal` and `flip_vertical` turn only the picture; pixel coordinates of
     `Camera.project` then no longer apply to it. `collimator`: outside its opening the picture is black
-    at either polarity. `channel`: which detector channel is shown; None shows the sum of all.
+    at either polarity; None is that of the exposure. `channel`: which detector channel is shown; None shows
+    the sum of all.
     """
 
     log: bool = True
@@ -112,8 +113,14 @@ def displayed_values(image: XRayImage, settings: DisplaySettings) -> Float32Arra
     return image.log() if settings.log else image.transmission()
 
 
+def shuttered(image: XRayImage, settings: DisplaySettings) -> DisplaySettings:
+    """The settings, with the shutters of the exposure where they name none."""
+    return settings if settings.collimator is not None else replace(settings, collimator=image.collimator)
+
+
 def resolve_window(image: XRayImage, settings: DisplaySettings) -> Window:
     """The (center, width) that `render_display` uses: as given, of the preset, or chosen for this image."""
+    settings = shuttered(image, settings)
     return _resolve(displayed_values(image, settings), image, settings)
 
 
@@ -133,7 +140,7 @@ def render_display(
     image: XRayImage, settings: DisplaySettings | None = None, *, bits: Literal[8, 16] = 8
 ) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
     """The picture, (H, W) uint8 or uint16, 0 black: windowed, shuttered and flipped as the settings say."""
-    settings = settings or DisplaySettings()
+    settings = shuttered(image, settings or DisplaySettings())
     if bits not in (8, 16):
         raise ValueError(f"bits is {bits!r}; it must be 8 or 16.")
     values = displayed_values(image, settings)

@@ -95,7 +95,10 @@ class XRayImage:
         from .collimator import parse_collimator
 
         words = self.metadata.get("collimator")
-        return parse_collimator(words) if isinstance(words, str) else None
+        try:
+            return parse_collimator(words) if isinstance(words, str) else None
+        except ValueError:  # words of the caller's own
+            return None
 
     @property
     def channels(self) -> Float32Array:
@@ -139,13 +142,10 @@ class XRayImage:
     def display(
         self, settings: DisplaySettings | None = None, *, bits: Literal[8, 16] = 8
     ) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-        """What a viewer sees, (H, W) uint8 or uint16; see `DeepDRRLogic.display.render_display`.
-
-        Without settings the collimator is that of the exposure.
-        """
+        """What a viewer sees, (H, W) uint8 or uint16; see `DeepDRRLogic.display.render_display`."""
         from .display import DisplaySettings, render_display
 
-        settings = DisplaySettings(collimator=self.collimator) if settings is None else settings
+        settings = DisplaySettings() if settings is None else settings
         check_kind("settings", settings, DisplaySettings, 'DisplaySettings(window="chest")')
         return render_display(self, settings, bits=bits)
 

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .affine import check_affine
-from .display import DisplaySettings, grows_dark, render_display, resolve_window
+from .display import DisplaySettings, grows_dark, render_display, resolve_window, shuttered
 from .files import replaced_when_written, require_writable_place
 from .geometry import Camera
 from .image import Quantity, XRayImage, as_json_values
@@ -50,7 +50,7 @@ def save_image(
 ) -> None:
     """Write `image` in the format of the suffix and its sidecar; both or neither.
 
-    `settings` shape a .png or .dcm; without any the collimator is that of the exposure. `bits` are of a .png.
+    `settings` shape a .png or .dcm, `bits` are of a .png.
     `quantity` is what a .tif or .nrrd holds: by default the raw detector signal, "log" for -ln(I/I0),
     "area_densities" for one plane per material. Existing files are replaced. Raises ValueError for an unknown
     suffix or a missing folder.
@@ -70,7 +70,7 @@ def save_image(
             content = {"holds": "every field"}
             _write_npz(image, temporary)
         elif suffix in (".png", ".dcm"):
-            settings = settings or DisplaySettings(collimator=image.collimator)
+            settings = shuttered(image, settings or DisplaySettings())
             settings = replace(settings, window=resolve_window(image, settings))
             if suffix == ".png":
                 content = _picture_content(settings, bits)

@@ -170,7 +170,7 @@ class MonteCarloScatter:
     """The scatter model that asks `simulate`: exact, and slow. The arguments are those that `simulate` has.
 
     Several volumes are joined on one grid of `voxel_mm`. `seed` is of the photons; None is that of the image, so that
-    the images of a series do not share their photons. The last run is kept in `tallies`, with its uncertainty.
+    the images of a series do not share their photons. `simulate` itself returns the uncertainty as well.
     """
 
     def __init__(
@@ -195,7 +195,6 @@ class MonteCarloScatter:
         self.photons, self.seed, self.grid, self.tally, self.forced = photons, seed, grid, tally, forced
         self.field = check_field(field)
         self.voxel_mm, self.threads, self.progress, self.cancelled = voxel_mm, threads, progress, cancelled
-        self.tallies: Tallies | None = None
 
     def in_field(self, field: Field) -> MonteCarloScatter:
         """The same in a narrower beam."""
@@ -233,13 +232,13 @@ class MonteCarloScatter:
     ) -> Exposure:
         """The scattered exposure at the camera's pixels, interpolated from the tally's; see `ScatterModel`."""
         del area_densities, materials  # the volume itself is asked
-        self.tallies = simulate(
+        tallies = simulate(
             self.volume, camera, spectrum, detector, photons=self.photons, seed=self.seed or 0, tally=self.tally,
             forced=self.forced, grid=self.grid, field=self.field, voxel_mm=None, device=self.device,
             threads=self.threads, progress=self.progress, cancelled=self.cancelled,
         )  # fmt: skip
-        _logger.info("Scatter: median uncertainty %.1f %%.", 100.0 * self.tallies.median_uncertainty())
-        return self.tallies.upsampled(camera)
+        _logger.info("Scatter: median uncertainty %.1f %%.", 100.0 * tallies.median_uncertainty())
+        return tallies.upsampled(camera)
 
     def to_dict(self) -> dict[str, Any]:
         """What the image's metadata say of the model."""

@@ -188,8 +188,18 @@ def test_a_picture_has_the_collimator_of_its_exposure_unless_it_is_given_another
     shown = np.asarray(Image.open(tmp_path / "shot.png"))
     assert not shown[9:].any() and shown[:9].any()
     assert json.loads((tmp_path / "shot.png.json").read_text())["content"]["display"]["collimator"]["u0"] == "-inf"
-    image.save(tmp_path / "shot.png", settings=DisplaySettings())
+    image.save(tmp_path / "shot.png", settings=DisplaySettings(window="full"))
+    assert not np.asarray(Image.open(tmp_path / "shot.png"))[9:].any()
+    assert not image.display(DisplaySettings(polarity="bones_dark"))[9:].any()
+    open_wide = RectangularCollimator(-inf, -inf, inf, inf)
+    image.save(tmp_path / "shot.png", settings=DisplaySettings(collimator=open_wide))
     assert np.asarray(Image.open(tmp_path / "shot.png"))[9:].any()
+
+
+def test_a_collimator_in_words_of_ones_own_shows_the_whole_picture(an_oblique_mirrored_camera: Camera) -> None:
+    image = an_image(an_oblique_mirrored_camera, metadata={"collimator": "two blades"})
+    assert image.collimator is None
+    assert image.display()[9:].any()
 
 
 def test_nrrd_pixels_lie_on_the_detector_in_space(tmp_path: Path, an_oblique_mirrored_camera: Camera) -> None:

@@ -28,10 +28,11 @@ def names_of(labels: MaterialLabels) -> list[str]:
 
 
 def test_ct_numbers_tell_bone_from_spongy_bone_marrow_and_fat() -> None:
-    ct, labels = case([1200, 700, 699, 170, 169, -16, 40, -15, -16, 2000, -990], [2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 0])
+    values = [1200, 700, 699, 170, 169, -16, 40, -15, -16, -200, -201, -600, 2000, -990]
+    ct, labels = case(values, [2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 0])
     assert names_of(with_tissues(ct, labels)) == [
         "bone", "bone", "trabecular_bone", "trabecular_bone", "soft_tissue", "adipose",
-        "soft_tissue", "soft_tissue", "adipose", "soft_tissue", "air",
+        "soft_tissue", "soft_tissue", "adipose", "adipose", "soft_tissue", "soft_tissue", "soft_tissue", "air",
     ]  # fmt: skip
     assert names_of(labels)[2] == "bone"
 

@@ -273,9 +273,9 @@ def test_memory_grows_with_the_volume_by_little_more_than_the_volume():
 FAULTS = """
 import resource, torch
 from DeepDRRLogic.segmentation.heap import freed_memory_kept
-def pages():
+def pages(numbers=2**24):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)
+    torch.ones(numbers)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 def resident():
     return int(open("/proc/self/statm").read().split()[1])
@@ -284,6 +284,7 @@ with freed_memory_kept():
     print(pages(), pages())
     kept = resident()
 print(pages(), pages(), kept - resident())
+print(pages(2**20), pages(2**20), pages(2**20))
 """
 
 
@@ -291,9 +292,10 @@ print(pages(), pages(), kept - resident())
 def test_freed_memory_is_kept_for_the_next_patch_and_given_back_at_the_end():
     run = [sys.executable, "-c", FAULTS]
     lines = subprocess.run(run, check=True, capture_output=True, text=True).stdout.splitlines()
-    usual, kept, (*after, given_back) = ([int(n) for n in line.split()] for line in lines)
+    usual, kept, (*after, given_back), (*_, small) = ([int(n) for n in line.split()] for line in lines)
     assert min(*usual, kept[0], *after) > 8 * max(1, kept[1])
     assert given_back * os.sysconf("SC_PAGE_SIZE") > 0.9 * 2**26
+    assert small * os.sysconf("SC_PAGE_SIZE") < 0.1 * 2**22, "smaller arrays are reused afterwards, as ever"
 
 
 def test_a_table_beside_the_body_becomes_air_or_stays():
