@@ -30,7 +30,8 @@ def with_tissues(ct: CTVolume, labels: MaterialLabels) -> MaterialLabels:
     counts. A thin layer of spongy bone that is taken for compact bone attenuates 31 % too much at 60 kV and 5 % at
     120 kV, fat that is taken for soft tissue 7 and 1 %. Below SPONGY_MIN_HU bone is marrow, soft tissue or fat as
     elsewhere; below COMPACT_MIN_HU it is "trabecular_bone"; soft tissue from FAT_MIN_HU to FAT_MAX_HU is "adipose".
-    Other materials stay. ValueError for labels of another grid, and without "bone" and "soft_tissue" among their materials.
+    Other materials stay. ValueError for labels of another grid, and without "bone" and "soft_tissue" among their
+    materials.
     """
     names = [material.name for material in labels.materials]
     if missing := {"soft_tissue", "bone"} - set(names):

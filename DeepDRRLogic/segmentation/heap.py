@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Parameters of glibc's mallopt, afterwards and here: from which size on memory comes from the system and goes back by
-# itself (M_MMAP_THRESHOLD), and how much may lie free at the end of the heap (M_TRIM_THRESHOLD). glibc adjusts both until
-# they are set once; afterwards they are where it ends when large arrays have been freed.
+# itself (M_MMAP_THRESHOLD), and how much may lie free at the end of the heap (M_TRIM_THRESHOLD). glibc adjusts both
+# until they are set once; afterwards they are where it ends when large arrays have been freed.
 _USUAL = {-3: 32 * 2**20, -1: 64 * 2**20}
 _KEPT = {-3: 2**30, -1: 2**31 - 1}
 
