@@ -61,9 +61,9 @@ def _move_all(temporaries: tuple[Path, ...], finals: tuple[Path, ...]) -> None:
     earlier = finals[:-1]
     asides = [_set_aside(final) for final in earlier]
     try:
-        for temporary, final in zip(temporaries, finals, strict=True):
-            if os.name == "posix" and final.exists():  # elsewhere the mode is but "read-only"
-                shutil.copymode(final, temporary)
+        for temporary, before, final in zip(temporaries, [*asides, finals[-1]], finals, strict=True):
+            if os.name == "posix" and before is not None and before.exists():  # elsewhere the mode is but "read-only"
+                shutil.copymode(before, temporary)
             temporary.replace(final)
     except BaseException:
         for aside, final in zip(asides, earlier, strict=True):

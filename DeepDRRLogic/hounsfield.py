@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 Values = npt.NDArray[Any]
 
+OFFSET_GIVEN = "the values are taken for Hounsfield units, because hu_offset was given"
+"""The note of a CT whose values are not to be doubted."""
+
 _SAMPLES = 1_000_000
 _REMEDY = "If the values are Hounsfield units nonetheless, say so with hu_offset=0."
 

@@ -53,13 +53,11 @@ def require_memory(shape: tuple[int, int, int], bytes_per_voxel: int, what: str,
     )
 
 
-def require_image_memory(width: int, height: int, planes: int) -> None:
-    """Raise ValueError if an image does not fit, naming the pixels that do.
-
-    `planes` are those (height, width) of area densities and exposure; in float32, and each step keeps its input.
-    """
+def require_image_memory(width: int, height: int, materials: int, channels: int) -> None:
+    """Raise ValueError if an image of so many materials and channels does not fit, naming the pixels that do."""
     available = available_memory_bytes()
-    needed = 2 * 4 * planes * width * height
+    planes = materials + 3 * channels + 1  # area densities; signal, its variance and photons; energy
+    needed = 2 * 4 * planes * width * height  # in float32, and each step keeps its input
     if available is None or needed <= available:
         return
     factor = math.ceil(math.sqrt(needed / available))

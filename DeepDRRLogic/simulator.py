@@ -175,7 +175,7 @@ class XRaySimulator:
     def project(self, camera: Camera) -> npt.NDArray[np.float32]:
         """Area densities (n_materials, height, width) of all volumes together, g/cm², in the order of `materials`."""
         check_kind("camera", camera, Camera, "CArm().camera()")
-        require_image_memory(camera.width, camera.height, len(self.materials) + 3 * len(self.detector.channels) + 1)
+        require_image_memory(camera.width, camera.height, len(self.materials), len(self.detector.channels))
         self._warn_of_odd_geometry(camera)
         first = self._projectors[0].project(camera)
         if len(self.volumes) == 1:

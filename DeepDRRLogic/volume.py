@@ -17,7 +17,15 @@ import numpy.typing as npt
 from .affine import FloatArray, apply, check_affine
 from .checks import check_kind
 from .grid import OnGrid, as_volume, block_factors, blocked_affine, grid_text, require_same_grid
-from .hounsfield import as_hounsfield, has_offset, offset_of, require_finite, require_plausible, sample
+from .hounsfield import (
+    OFFSET_GIVEN,
+    as_hounsfield,
+    has_offset,
+    offset_of,
+    require_finite,
+    require_plausible,
+    sample,
+)
 from .materials import CT_EFFECTIVE_ENERGY_KEV, Material
 from .voxels import AIR, HuArray, average_blocks, densities, nearest
 
@@ -70,13 +78,15 @@ class CTVolume(OnGrid):
 
         Label maps, MR, normalised values and CT numbers stored with an offset are told apart by their range
         and histogram. `hu_offset` is added to the values, -1024 for instance, and says that they are known:
-        then nothing but NaN and shape is checked; 0 accepts them as they are.
+        then nothing but NaN and shape is checked; 0 accepts them as they are. A note keeps that it was given.
         """
         volume = as_volume(np.asarray(values), f"{name}", least=2)
         require_finite(volume)
         if hu_offset is None:
             require_plausible(volume, name)
-        elif hu_offset != 0:
+        else:
+            notes = (*notes, OFFSET_GIVEN)
+        if hu_offset:
             kind = np.int32 if volume.dtype.kind in "iu" and float(hu_offset).is_integer() else np.float32
             volume = volume.astype(kind) + kind(hu_offset)
         return cls(as_hounsfield(volume), check_affine(ras_from_ijk, f"ras_from_ijk of {name}"), name, notes)
@@ -220,13 +230,13 @@ class MaterialVolume(OnGrid):
 
         Formula and source: materials.density_from_hu. Voxels labelled air at or below `room_air_max_hu` are
         empty, exactly 0: room air is noise around -1000 HU, and densities cannot be negative, so keeping its
-        upper half would add mass along every ray. A warning tells of CT numbers with an offset.
+        upper half would add mass along every ray. A warning tells of CT numbers with an offset, unless one was given.
         Raises ValueError naming both grids where they differ.
         """
         check_kind("ct", ct, CTVolume, 'CTVolume.read("chest.nii.gz")')
         check_kind("labels", labels, MaterialLabels, "segment(ct)")
         require_same_grid(ct, labels, ("CT", "labels"), "Resample the labels with labels.resampled(ct).")
-        if has_offset(spread := sample(ct.hu)):
+        if OFFSET_GIVEN not in ct.notes and has_offset(spread := sample(ct.hu)):
             text = "%s: the values look like CT numbers with an offset, so that all is too dense: read them with %s."
             _logger.warning(text, ct.name, f"hu_offset={offset_of(spread)}")
         density = densities(ct.hu, labels.labels, labels.materials, ct_effective_energy_kev, room_air_max_hu)

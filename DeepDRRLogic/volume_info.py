@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .hounsfield import has_offset, offset_of, sample
+from .hounsfield import OFFSET_GIVEN, has_offset, offset_of, sample
 
 if TYPE_CHECKING:
     from .volume import CTVolume
@@ -81,7 +81,7 @@ def describe(ct: CTVolume) -> CTInfo:
         notes=ct.notes,
         warnings=(
             *_grid_warnings(ct.shape, ct.spacing_mm, ct.extent_mm),
-            *_value_warnings(ct.hu, spread, lowest, highest),
+            *_value_warnings(ct, spread, lowest, highest),
             *_truncation_warnings(ct),
         ),
     )
@@ -106,9 +106,9 @@ def _grid_warnings(
     return warnings
 
 
-def _value_warnings(hu: npt.NDArray[Any], spread: npt.NDArray[Any], lowest: float, highest: float) -> list[str]:
+def _value_warnings(ct: CTVolume, spread: npt.NDArray[Any], lowest: float, highest: float) -> list[str]:
     warnings = []
-    if has_offset(spread):
+    if OFFSET_GIVEN not in ct.notes and has_offset(spread):
         offset = offset_of(spread)
         warnings.append(f"values look like CT numbers plus {-offset}: read the file with hu_offset={offset}")
     air = spread[(spread > -1500) & (spread <= -850)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import logging
 import re
@@ -43,7 +44,10 @@ _OPTION_OF_ARGUMENT = {
     "another detector or other edges_kev": "another detector",
 }
 """What the simulator's messages name, as it is written on the command line."""
-_MATERIALS = re.compile(r"materials=\{(.*?)\}")
+_WORD = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
+_ITEM = rf"(?:-?\d+|{_WORD}): (?:{_WORD})"
+_MATERIALS = re.compile(rf"materials=(\{{{_ITEM}(?:, {_ITEM})*\}})")
+_PIXELS = re.compile(r"camera\.resampled\((\d+), (\d+)\)")
 
 
 def add_command(app: typer.Typer, function: Callable[..., None], *, examples: str = "") -> None:
@@ -117,6 +121,7 @@ def _one_line(error: BaseException) -> str:
 def _as_typed(text: str) -> str:
     """A message with options in place of the arguments that it names."""
     text = _MATERIALS.sub(lambda found: f"--materials {_pairs(found[1])}", text)
+    text = _PIXELS.sub(r"--size \1x\2", text)
     return _arguments().sub(lambda found: _OPTION_OF_ARGUMENT[found[0]], text)
 
 
@@ -127,6 +132,6 @@ def _arguments() -> re.Pattern[str]:
     return re.compile("|".join(word.format(a) if a.isidentifier() else re.escape(a) for a in _OPTION_OF_ARGUMENT))
 
 
-def _pairs(items: str) -> str:
-    """The items of a dict, as the command line has them: "1: 'bone', 2: 'skin'" becomes "1=bone,2=skin"."""
-    return shlex.quote(items.replace(": ", "=").replace(", ", ",").translate({ord("'"): None, ord('"'): None}))
+def _pairs(materials: str) -> str:
+    """A dict as the command line has it: "{1: 'bone', 2: 'skin'}" becomes "1=bone,2=skin"."""
+    return shlex.quote(",".join(f"{key}={name}" for key, name in ast.literal_eval(materials).items()))

@@ -67,8 +67,9 @@ def render(
     require_apart([*written, *beside], patient.ct, patient.segmentation, position.camera)
     opened = scene.open_ct(patient, console)
     where = place(position, opened.ct.center_ras)
-    settings = scene.display_settings(picture, where)
     technique = scene.technique(exposure, run, where.camera)
+    scene.require_room(where.camera, technique, patient)
+    settings = scene.display_settings(picture, where)
     who = scene.patient(opened, patient, console)
 
     with console.busy("Preparing"):

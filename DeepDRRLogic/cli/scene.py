@@ -7,7 +7,7 @@ import re
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -171,23 +171,52 @@ def _labels(
     started = time.perf_counter()
     labels = segmented(ct, options.method, limits, console, keep_table=options.keep_table)
     if (seconds := time.perf_counter() - started) > _SLOW_S:
-        path, file = shlex.quote(options.ct), shlex.quote(f"{label_of(options.ct)}.seg.nrrd")
-        command = f"deepdrr segment {path}{' --keep-table' * options.keep_table}"
+        command, file = _segment_command(options), shlex.quote(f"{label_of(options.ct)}.seg.nrrd")
         console.remark(f"Materials took {seconds:.0f} s. To find them but once: {command}, then --segmentation {file}")
     return labels, _method_used(options.method, limits)
 
 
+def _segment_command(options: PatientOptions) -> str:
+    """The `deepdrr segment` that finds the materials of these options."""
+    from .segment import SegmentOptions
+
+    words = ["deepdrr", "segment", options.ct]
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name != "ct" and hasattr(SegmentOptions, field.name) and value != field.default:
+            option = f"--{field.name.replace('_', '-')}"
+            words.append(option if value is True else f"{option}={value}")
+    return shlex.join(words)
+
+
 def parse_materials(text: str) -> dict[Any, str]:
-    """Materials by the values of a label map, as in "1=soft_tissue,25-50=bone", or by names of segments."""
+    """Materials by the values of a label map, as in "1=soft_tissue,25-50=bone", or by names of segments.
+
+    Where ranges overlap the later wins; ValueError for the same key twice.
+    """
     found: dict[Any, str] = {}
-    for part in text.split(","):
+    said: list[object] = []
+    for part in _items(text):
         key, _, name = (word.strip() for word in part.rpartition("="))
         numbers = re.fullmatch(r"(-?\d+)(?:-(\d+))?", key)
         values = range(int(numbers[1]), int(numbers[2] or numbers[1]) + 1) if numbers else range(1)
-        if not (key and name and 1 <= len(values) <= _MOST_VALUES):
+        is_key = numbers or re.search(r"[^\d\s,-]", key)  # "7,8" is none
+        if not (is_key and name and 1 <= len(values) <= _MOST_VALUES):
             raise ValueError(f"--materials says {part!r}; give such as 1=soft_tissue,25-50=bone.")
+        said.append(values if numbers else key.lower())
+        if said[-1] in said[:-1]:
+            raise ValueError(f"--materials says twice what {key} is: say it once.")
         found |= dict.fromkeys(values, name) if numbers else {key: name}
     return found
+
+
+def _items(text: str) -> list[str]:
+    """The parts between commas, but one without "=" is the beginning of the next: names of segments may have commas."""
+    items = text.split(",")
+    for n in reversed(range(len(items) - 1)):
+        if items[n].strip() and "=" not in items[n]:
+            items[n : n + 2] = [f"{items[n]},{items[n + 1]}"]
+    return items
 
 
 def _method_used(method: str, limits: dict[str, Any]) -> dict[str, str]:
@@ -250,6 +279,14 @@ def technique(exposure: ExposureOptions, run: RunOptions, camera: Camera) -> dic
         "device": run.device,
         "threads": run.threads,
     }
+
+
+def require_room(camera: Camera, technique: dict[str, Any], options: PatientOptions) -> None:
+    """Raise ValueError for an image that memory cannot hold, of the materials that are yet to be found."""
+    from ..memory import require_image_memory
+
+    materials = 5 if options.tissues else 3
+    require_image_memory(camera.width, camera.height, materials, len(technique["detector"].channels))
 
 
 def simulator(who: Patient, technique: dict[str, Any], collimator: Collimator | None = None) -> XRaySimulator:

@@ -78,8 +78,9 @@ def sweep(
     opened = scene.open_ct(patient, console)
     positions = _positions(sweep, position, opened.ct.center_ras)
     cameras = [where.camera for where in positions]
-    settings = scene.display_settings(picture, positions[0])
     technique = scene.technique(exposure, run, cameras[0])
+    scene.require_room(cameras[0], technique, patient)
+    settings = scene.display_settings(picture, positions[0])
     who = scene.patient(opened, patient, console)
     with console.busy("Preparing"):
         simulator = scene.simulator(who, technique, settings.collimator)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -48,6 +48,11 @@ class _Segment:
     value: int
     layer: int
     tags: Mapping[str, str]
+
+    @property
+    def material(self) -> str:
+        """The material that we tagged it with, or ""."""
+        return self.tags.get(MATERIAL_TAG, "")
 
 
 def write_segmentation(labels: MaterialLabels, path: str | os.PathLike[str], *, air_segment: bool = False) -> None:
@@ -95,21 +100,27 @@ def read_segmentation(
     materials, that of tissue, which every new segment has, for none. Where segments overlap, in Slicer's files of
     several layers, the later one wins. Of any scalar image of whole numbers (.nrrd, .nii, .nii.gz, .mha) `materials`
     says what each value stands for, as in {1: "soft_tissue", 2: "bone"}; 0 is air unless it is among them. Raises
-    ValueError for segments and values without a known material. The grid is the file's, which Slicer may have cropped:
-    see MaterialLabels.resampled.
+    ValueError for segments and values without a known material, and for names that no segment or tag has; a value that
+    a label map does not hold is no error. The grid is the file's, which Slicer may have cropped: see
+    MaterialLabels.resampled.
     """
+    check_kind("materials", materials, (Mapping, type(None)), '{"Femur": "bone"} or {1: "bone"}')
     source = Path(path)
     if not source.exists():
         raise ValueError(f"There is no {source}: check the path.")
+    if source.is_dir():
+        raise ValueError(f"{source} is a folder: give the file of the segmentation.")
     given = materials or {}
     for key, its in given.items():
         check_kind(f"materials[{key!r}]", its, (Material, str), '"bone"')
     of_value = {int(key): _as_material(its) for key, its in given.items() if isinstance(key, Integral)}
-    of_name = {key.lower(): _as_material(its) for key, its in given.items() if isinstance(key, str)}
+    of_name = {key: _as_material(its) for key, its in given.items() if isinstance(key, str)}
     if len(of_value) == len(given) > 0:
         return _read_values(source, of_value)
     if len(of_name) < len(given):
-        raise ValueError(f"materials has the keys {', '.join(map(repr, given))}: give either values or names alone.")
+        raise ValueError(
+            f"materials has the keys {', '.join(map(repr, given))}: keys are whole numbers or names, all of one kind."
+        )
     return _read_segments(source, of_name)
 
 
@@ -117,7 +128,7 @@ def _as_material(its: Material | str) -> Material:
     return material(its) if isinstance(its, str) else its
 
 
-def _read_segments(source: Path, known: Mapping[str, Material]) -> MaterialLabels:
+def _read_segments(source: Path, given: Mapping[str, Material]) -> MaterialLabels:
     from ..volume import MaterialLabels
 
     layers, image = _layers(source)
@@ -127,6 +138,8 @@ def _read_segments(source: Path, known: Mapping[str, Material]) -> MaterialLabel
             f"{source.name} names no segments: it is no segmentation of 3D Slicer. Save one as .seg.nrrd, or say what "
             f"the values of this label map stand for, as in {_OF_A_LABEL_MAP}."
         )
+    _require_segments(given, segments, source)
+    known = {_folded(key): its for key, its in given.items()}
     found = [material(AIR)]
     labels = np.zeros(layers.shape[:3], np.uint8)
     for segment in segments:
@@ -137,6 +150,20 @@ def _read_segments(source: Path, known: Mapping[str, Material]) -> MaterialLabel
             found.append(its)
         labels[layers[..., segment.layer] == segment.value] = found.index(its)
     return MaterialLabels(labels, tuple(found), ras_from_ijk_of(image))
+
+
+def _require_segments(given: Iterable[str], segments: Sequence[_Segment], source: Path) -> None:
+    """Raise ValueError for names that no segment or tag has."""
+    names = {_folded(text) for segment in segments for text in (segment.name, segment.material)} - {""}
+    if unknown := [name for name in given if _folded(name) not in names]:
+        there = ", ".join(its.name + f" ({its.material})" * bool(its.material) for its in segments)
+        raise ValueError(
+            f"{source.name}: no segment is named or tagged {' or '.join(map(repr, unknown))}; there are {there}."
+        )
+
+
+def _folded(name: str) -> str:
+    return name.strip().lower()
 
 
 def _read_values(source: Path, given: Mapping[int, Material]) -> MaterialLabels:
@@ -226,7 +253,7 @@ def _segments(image: sitk.Image) -> list[_Segment]:
 
 
 def _material_of(segment: _Segment, known: Mapping[str, Material], source: Path) -> Material:
-    tag, name = (text.strip().lower() for text in (segment.tags.get(MATERIAL_TAG, ""), segment.name))
+    tag, name = _folded(segment.material), _folded(segment.name)
     for key in (name, tag):
         if key in known:
             return known[key]
@@ -240,7 +267,7 @@ def _material_of(segment: _Segment, known: Mapping[str, Material], source: Path)
             return material(key)
     raise ValueError(
         f"{source.name}: the material of segment '{segment.name}' is not known. Name the segment after one "
-        f"of {', '.join(material_names())}, or pass materials={{'{segment.name}': 'bone'}}."
+        f"of {', '.join(material_names())}, or pass materials={{{segment.name!r}: 'bone'}}."
     )
 
 

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from DeepDRRLogic.cli import main
+from DeepDRRLogic.image import XRayImage
 
 BEAD_RAS = (30.0, 0.0, 20.0)
 PAPER = ["--preset", "deepdrr_paper", "--threads", "1"]
 SMALL = [*PAPER, "--size", "62"]
+THRESHOLD = ["--method", "threshold", "-q"]
+PELVIS = ["phantom:pelvis", "--phantom-spacing", "10"]
 
 
 def run(*arguments: object) -> int:
@@ -19,6 +22,13 @@ def run(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ending:
         main([str(argument) for argument in arguments])
     return int(ending.value.code or 0)
+
+
+def rendered(ct: Path, *options: object, method: str | None = "threshold") -> XRayImage:
+    """The small picture that `deepdrr render` takes; without a method, the command chooses it."""
+    chosen = ["--method", method] if method else []
+    assert run("render", ct, *SMALL, *chosen, *options, "-q", "-o", "shot.npz") == 0
+    return XRayImage.load("shot.npz")
 
 
 def write_cylinder(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +19,14 @@ sys.path.insert(0, str(MODULE))
 import numpy as np  # noqa: E402
 import slicer  # noqa: E402
 import vtk  # noqa: E402
-from slicer.util import vtkMatrixFromArray  # noqa: E402
+from slicer.util import arrayFromVolume, vtkMatrixFromArray  # noqa: E402
+
+from DeepDRRSlicerLib.material_nodes import TAG_MATERIAL  # noqa: E402
+from DeepDRRSlicerLib.technique import Technique  # noqa: E402
+
+QUIET = Technique(noise=False)
+SHOT = Technique(kvp=75.0, seed=3, collimator="circle:70px", window="pelvis")
+BONE, SOFT = "DeepDRR_bone", "DeepDRR_soft_tissue"
 
 _LOGICS = (
     "vtkSlicerVolumesLogic",
@@ -89,6 +97,44 @@ def body_hu(shape: tuple[int, int, int] = (40, 50, 60)) -> np.ndarray:
     return hu
 
 
+def add_ball(scene: Any, representation: str = "Closed surface") -> Any:
+    """A segmentation of one surface, a ball of 15 mm, as an implant read from an STL file is."""
+    ball = vtk.vtkSphereSource()
+    ball.SetRadius(15.0)
+    ball.SetThetaResolution(40)
+    ball.SetPhiResolution(40)
+    ball.Update()
+    segment = slicer.vtkSegment()
+    segment.SetName("Ball")
+    segment.SetTag(TAG_MATERIAL, "cobalt_chrome")
+    segment.AddRepresentation(representation, ball.GetOutput())
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Ball")
+    node.GetSegmentation().SetSourceRepresentationName(representation)
+    node.GetSegmentation().AddSegment(segment, "Ball")
+    return node
+
+
+def add_bend(scene: Any) -> Any:
+    """A transform that bends whatever is under it."""
+    spline = vtk.vtkThinPlateSplineTransform()
+    places, moved = vtk.vtkPoints(), vtk.vtkPoints()
+    for n in range(8):
+        corner = np.array([(n >> axis & 1) - 0.5 for axis in range(3)]) * 200.0
+        places.InsertNextPoint(corner)
+        moved.InsertNextPoint(corner * (1.3 if n == 7 else 1.0))
+    spline.SetSourceLandmarks(places)
+    spline.SetTargetLandmarks(moved)
+    spline.SetBasisToR()
+    node = scene.AddNewNodeByClass("vtkMRMLTransformNode", "Warp")
+    node.SetAndObserveTransformToParent(spline)
+    return node
+
+
+def shot(logic: Any, ct: Any, segmentation: Any, carm: Any) -> np.ndarray:
+    """The values of a picture without noise, which stay when the next is taken."""
+    return arrayFromVolume(logic.render(ct, segmentation, carm, QUIET))[0].copy()
+
+
 def layer_of(segmentation_node: Any, segment_id: str) -> np.ndarray:
     """The labelmap behind a segment, [k, j, i], not a copy."""
     from vtkmodules.util.numpy_support import vtk_to_numpy
@@ -125,6 +171,13 @@ def add_segment(
     segment.AddRepresentation("Binary labelmap", image)
     segmentation_node.GetSegmentation().AddSegment(segment, name)
     return name
+
+
+def run_python(script: str, cwd: Path | None = None) -> str:
+    """What a script prints in a Python of its own."""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=cwd, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 class Clock:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import typer
 from command_line import SMALL, run, write_cylinder
 
-from DeepDRRLogic import segmentation
+from DeepDRRLogic import memory, segmentation
 from DeepDRRLogic.cli import scene
+from DeepDRRLogic.cli.app import app
+from DeepDRRLogic.cli.options import PatientOptions
 from DeepDRRLogic.image import XRayImage
 from DeepDRRLogic.segmentation import segment_by_thresholds
 from DeepDRRLogic.volume import CTVolume
@@ -76,6 +80,15 @@ def test_the_later_of_two_ranges_wins_and_zero_may_be_named() -> None:
     }
     assert scene.parse_materials("-1=air") == {-1: "air"}
     assert scene.parse_materials("L1-L5=bone") == {"L1-L5": "bone"}
+    assert scene.parse_materials("1=skin,0-3=muscle") == dict.fromkeys(range(4), "muscle")
+
+
+def test_the_name_of_a_segment_may_have_commas() -> None:
+    assert scene.parse_materials("L1, left=bone, L1, right, fused =titanium,Aorta=blood") == {
+        "L1, left": "bone",
+        "L1, right, fused": "titanium",
+        "Aorta": "blood",
+    }
 
 
 def test_a_segment_is_given_its_material_by_name(a_ct: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +102,8 @@ def test_a_segment_is_given_its_material_by_name(a_ct: Path, capsys: pytest.Capt
         "air",
         "titanium",
     )
+    assert run("render", a_ct, "--segmentation", "x.seg.nrrd", "--materials", "Hip stern=titanium") == 2
+    assert "no segment is named or tagged 'Hip stern'; there are Hip stem." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -102,6 +117,14 @@ def test_a_segment_is_given_its_material_by_name(a_ct: Path, capsys: pytest.Capt
         (["--segmentation", "labels.nrrd", "--materials", "7=bone,stem=bone"], "--materials has the keys 7, 'stem'"),
         (["--segmentation", "labels.nrrd", "--materials", "7=gold"], "Unknown material 'gold'"),
         (["--segmentation", "labels.nrrd", "--materials", "7"], "--materials says '7'; give such as 1=soft_tissue"),
+        (["--segmentation", "labels.nrrd", "--materials", "7, 30=bone"], "--materials says '7, 30=bone'; give such as"),
+        (["--segmentation", "labels.nrrd", "--materials", "7=bone,L1, left"], "--materials says 'L1, left'; give such"),
+        (["--segmentation", "labels.nrrd", "--materials", "7=bone,,30=bone"], "--materials says ''; give such as"),
+        (["--segmentation", "labels.nrrd", "--materials", "7=bone,7=lung,30=bone"], "--materials says twice what 7 is"),
+        (
+            ["--segmentation", "labels.nrrd", "--materials", "Stem=bone,stem=lung"],
+            "--materials says twice what stem is",
+        ),
         (["--segmentation", "labels.nrrd", "--materials", "9-7=bone"], "--materials says '9-7=bone'; give such as"),
         (["--segmentation", "labels.nrrd", "--materials", "0-9999999999=bone"], "give such as 1=soft_tissue"),
         (["--materials", "7=bone"], "--materials says what is in a --segmentation: give that, too."),
@@ -145,3 +168,40 @@ def test_after_a_slow_segmentation_the_way_to_save_its_time_is_told(
         monkeypatch.setattr(scene.time, "perf_counter", lambda clock=clock: float(next(clock)))
         assert run("render", a_ct, *SMALL, "--keep-table", *options, "-o", "shot.png") == 0
         assert (said in capsys.readouterr().err) is expected
+
+
+def test_the_advice_finds_the_same_materials() -> None:
+    of_vnet = {"series": "Body 2.5", "hu_offset": -1024.0, "correct_tilt": True, "tissues": True}
+    of_thresholds = {"method": "threshold", "air_max_hu": -700.0, "bone_min_hu": 200.0, "phantom_spacing": 3.0}
+    for given in ({}, of_vnet, of_thresholds):
+        wanted = PatientOptions("my ct", ct_energy_kev=70.0, **given)
+        _, command, *words = shlex.split(scene._segment_command(wanted))
+        assert (command, len(words)) == ("segment", 1 + len(given))
+        its = parsed_by_segment(words)
+        assert {name: its[name] for name in given} == given
+        assert its["ct"] == "my ct"
+
+
+def parsed_by_segment(words: list[str]) -> dict[str, Any]:
+    """What `deepdrr segment` understands by these words."""
+    command = typer.main.get_command(app).commands["segment"]
+    return command.make_context("segment", words).params
+
+
+@pytest.mark.parametrize(("tissues", "needed"), [([], "1.7 GB"), (["--tissues"], "2.1 GB")])
+@pytest.mark.parametrize("command", [["render"], ["sweep", "--frames", "2", "-o", "orbit"]])
+def test_an_image_that_memory_cannot_hold_is_refused_before_the_materials_are_found(
+    a_ct: Path,
+    command: list[str],
+    tissues: list[str],
+    needed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(memory, "available_memory_bytes", lambda: 100_000_000)
+    monkeypatch.setattr(scene, "patient", lambda *_: pytest.fail("too late"))
+    name, *options = command
+    field = ["--collimator", "circle:40mm"]
+    assert run(name, a_ct, *SMALL, *tissues, *options, *field, "--size", "6200x4800", "-q") == 2
+    said = f"An image of 6200×4800 pixels needs {needed}; 0.1 GB are free. Take fewer pixels, such as --size 1240x960."
+    assert said in capsys.readouterr().err

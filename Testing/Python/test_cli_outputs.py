@@ -7,23 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import SMALL, run, write_cylinder
+from command_line import SMALL, THRESHOLD, run
 from dicom_files import GRIDS, legacy_slices, marked_hu, save
 
 from DeepDRRLogic.cli import scene
 
-THRESHOLD = ["--method", "threshold", "-q"]
-
-
-@pytest.fixture(scope="session")
-def a_ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cylinder(tmp_path_factory.mktemp("ct") / "ct.nrrd")
-
 
 @pytest.fixture(autouse=True)
-def beside_a_ct(a_ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(a_ct, tmp_path / "ct.nrrd")
-    monkeypatch.chdir(tmp_path)
+def beside_a_ct(a_ct: Path, in_an_empty_folder: Path) -> None:
+    shutil.copy(a_ct, in_an_empty_folder / "ct.nrrd")
 
 
 def contents() -> dict[Path, bytes]:

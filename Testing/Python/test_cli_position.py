@@ -6,25 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from command_line import PAPER, SMALL, run, write_cylinder
+from command_line import BEAD_RAS, PAPER, SMALL, THRESHOLD, rendered, run
 from PIL import Image
 
 from DeepDRRLogic.carm import CArm
 from DeepDRRLogic.carm_limits import CArmLimits
 from DeepDRRLogic.geometry import Camera
+from DeepDRRLogic.image import XRayImage
 
-THRESHOLD = ["--method", "threshold", "-q"]
-
-
-@pytest.fixture(scope="session")
-def a_ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cylinder(tmp_path_factory.mktemp("ct") / "ct.nrrd")
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 def sidecar(name: str | Path) -> dict[str, Any]:
@@ -34,6 +26,35 @@ def sidecar(name: str | Path) -> dict[str, Any]:
 def carm_of(values: dict[str, Any]) -> CArm:
     carm = values["metadata"]["carm"]
     return CArm(**{**carm, "limits": CArmLimits(**carm["limits"])})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["--rao", 30, "--cran", 10], ["--primary", -30, "--secondary", 10]),
+        (["--lao", 25, "--caud", 15], ["--primary", 25, "--secondary", -15]),
+        (["--view", "inlet"], ["--secondary", 40]),
+        (["--view", "lateral_left", "--cran", 5], ["--primary", 90, "--secondary", 5]),
+    ],
+)
+def test_angles_have_several_names(a_ct: Path, one: list[Any], other: list[Any]) -> None:
+    assert rendered(a_ct, *one).camera == rendered(a_ct, *other).camera
+
+
+def test_the_isocentre_is_the_middle_of_the_ct_unless_given(a_ct: Path) -> None:
+    middle = rendered(a_ct).camera.project([0, 0, 0])
+    np.testing.assert_allclose(middle, [30.5, 23.5], atol=1e-6)
+    moved = rendered(a_ct, "--isocenter", *BEAD_RAS).camera.project(BEAD_RAS)
+    np.testing.assert_allclose(moved, [30.5, 23.5], atol=1e-6)
+
+
+def test_a_sidecar_takes_the_same_picture_again(a_ct: Path) -> None:
+    assert run("render", a_ct, *SMALL, *THRESHOLD, "--rao", 33, "--roll", 12, "-o", "a.npz", "-o", "a.png") == 0
+    assert run("render", a_ct, "--camera", "a.png.json", *THRESHOLD, "-o", "b.npz", "-o", "b.png") == 0
+    first, again = XRayImage.load("a.npz"), XRayImage.load("b.npz")
+    assert first.camera == again.camera
+    assert np.array_equal(first.signal, again.signal)
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
 
 
 def test_an_image_intensifier_takes_the_same_picture_again(a_ct: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -177,6 +179,20 @@ def test_a_link_is_followed_and_a_file_keeps_its_permissions(image: XRayImage, t
     assert [path.name for path in elsewhere.iterdir()] == ["real"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("link", [os.link, no_hard_links])
+def test_each_of_a_pair_keeps_its_permissions(
+    link: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = tmp_path / "a.png", tmp_path / "b.json"
+    write_pair(*pair, "old")
+    for path, mode in zip(pair, (0o640, 0o604), strict=True):
+        path.chmod(mode)
+    monkeypatch.setattr(os, "link", link)
+    write_pair(*pair, "new")
+    assert [(path.read_text(), path.stat().st_mode & 0o777) for path in pair] == [("new", 0o640), ("new", 0o604)]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="symbolic links are POSIX's")
 def test_a_link_into_a_folder_that_is_missing_is_said_before_an_image_is_made(tmp_path: Path) -> None:
     link = tmp_path / "shot.png"
@@ -210,3 +226,21 @@ def test_the_command_line_names_its_own_options_where_a_message_names_arguments(
 
     text = _one_line(ValueError("Read it with correct_tilt=True, or\nhu_offset=-1024; choose with series=, or x=1."))
     assert text == "Read it with --correct-tilt, or --hu-offset=-1024; choose with --series=, or x=1."
+
+
+@pytest.mark.parametrize(
+    ("materials", "typed"),
+    [
+        ("{1: 'soft_tissue', 2: \"bone\"}", "1=soft_tissue,2=bone"),
+        (repr({"L1, left": "bone"}), "'L1, left=bone'"),
+        (repr({"a}: b": "bone", "second": "lung"}), "'a}: b=bone,second=lung'"),
+        (repr({'Paget\'s "bone"': "bone"}), "'Paget'\"'\"'s \"bone\"=bone'"),
+    ],
+)
+def test_materials_in_a_message_are_those_that_the_command_line_takes(materials: str, typed: str) -> None:
+    from DeepDRRLogic.cli.grouping import _one_line
+    from DeepDRRLogic.cli.scene import parse_materials
+
+    assert _one_line(ValueError(f"Pass materials={materials}.")) == f"Pass --materials {typed}."
+    (words,) = shlex.split(typed)
+    assert parse_materials(words) == ast.literal_eval(materials)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from volumes import GRIDS, body_like_hu
 
-from DeepDRRLogic.volume import CTVolume
+from DeepDRRLogic.materials import material
+from DeepDRRLogic.volume import CTVolume, MaterialLabels, MaterialVolume
 
 
 def mr_like():
@@ -33,6 +36,22 @@ def test_what_is_no_ct_is_refused_unless_said_to_be_known(values, message):
     with pytest.raises(ValueError, match=message):
         CTVolume.from_array(values, np.eye(4))
     np.testing.assert_allclose(CTVolume.from_array(values, np.eye(4), hu_offset=0).hu, values, rtol=1e-6)
+
+
+def test_an_offset_that_was_given_is_noted_and_not_asked_for_again(tmp_path, caplog):
+    hu = body_like_hu(1024)
+    CTVolume(hu, np.eye(4)).write(tmp_path / "ct.nrrd")
+    labels = MaterialLabels(np.zeros(hu.shape, np.uint8), (material("soft_tissue"),), np.eye(4))
+    for ct in (
+        CTVolume.read(tmp_path / "ct.nrrd", hu_offset=0),
+        CTVolume.from_array(hu, np.eye(4), hu_offset=0),
+        CTVolume.from_array(hu, np.eye(4), hu_offset=-1, notes=("another",)),
+    ):
+        assert "hu_offset was given" in ct.notes[-1]
+        assert not any("hu_offset" in warning for warning in ct.info().warnings)
+        MaterialVolume.from_ct(replace(ct, name="renamed"), labels)
+    assert not caplog.messages
+    assert CTVolume.from_array(body_like_hu(), np.eye(4)).notes == ()
 
 
 def test_a_plausible_ct_is_accepted_whatever_its_noise():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,19 +19,21 @@ from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.materials import material
 from DeepDRRLogic.noise import NoiseModel
 from DeepDRRLogic.phantom import phantom
-from DeepDRRLogic.scatter import make_scatter, network, paper
+from DeepDRRLogic.scatter import make_scatter
 from DeepDRRLogic.scatter.antiscatter import AntiScatterGrid
 from DeepDRRLogic.scatter.kernel import KernelScatter
 from DeepDRRLogic.scatter.layers import cut
 from DeepDRRLogic.scatter.montecarlo import simulate
 from DeepDRRLogic.scatter.network import NetworkScatter
 from DeepDRRLogic.scatter.paper import PaperNetworkScatter
-from DeepDRRLogic.scatter.superposition import groups, superpose
+from DeepDRRLogic.scatter.superposition import Fitted, groups, superpose
 
 IDEAL, NINETY = Detector.ideal(), Spectrum.preset("90kV")
 NEEDS_TORCH = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 NETWORK = pytest.param(NetworkScatter, marks=NEEDS_TORCH)
 PAPER = pytest.param(PaperNetworkScatter, marks=NEEDS_TORCH)
+GRIDS = (None, AntiScatterGrid(ratio=8))
+COUNTER = Detector.energy_bins((20.0, 45.0, math.inf), absorber=None)
 FAST = pytest.mark.parametrize("model", [KernelScatter, NETWORK, PAPER])
 
 
@@ -89,8 +90,6 @@ def test_a_beam_too_soft_for_any_depth_has_groups_too():
 
 def test_single_scatter_of_a_slab_follows_from_cross_sections_alone():
     """Without any fitted number, against the Monte Carlo; a thin slab, so that nothing is left to approximation."""
-    from DeepDRRLogic.scatter.superposition import Fitted
-
     volume, view, beam = slab(3, 60, exit_mm=700.0), camera(300.0), Spectrum.monoenergetic(60.0)
     physics = Fitted(rayleigh=1, rayleigh_exit=1, compton=1, compton_exit=1)
     truth = simulate(volume, view, beam, IDEAL, photons=20_000, tally=4, voxel_mm=None)
@@ -100,10 +99,20 @@ def test_single_scatter_of_a_slab_follows_from_cross_sections_alone():
 
 
 @pytest.fixture(scope="module")
+def scatter_of_a_patient(a_patient):
+    """The scatter of the patient in the oblique view, which each model finds but once for these pixels."""
+
+    @functools.cache
+    def found(model, width=64, height=48):
+        return scatter_of(model, a_patient, oblique_view(a_patient).resampled(width, height)).signal[0]
+
+    return found
+
+
+@pytest.fixture(scope="module")
 def truth_of_a_patient(a_patient):
-    return simulate(
-        a_patient, oblique_view(a_patient), NINETY, IDEAL, photons=40_000, tally=(16, 12), voxel_mm=None, seed=5
-    )
+    view = oblique_view(a_patient)
+    return simulate(a_patient, view, NINETY, IDEAL, photons=40_000, tally=(16, 12), voxel_mm=None, seed=5)
 
 
 def nmse(found, exact, error):
@@ -122,36 +131,47 @@ ALLOWED = pytest.mark.parametrize(
 
 
 @ALLOWED
-def test_a_patient_scatters_as_the_monte_carlo_says(model, allowed, a_patient, truth_of_a_patient):
-    found = scatter_of(model, a_patient, oblique_view(a_patient).resampled(16, 12)).signal[0]
+def test_a_patient_scatters_as_the_monte_carlo_says(model, allowed, scatter_of_a_patient, truth_of_a_patient):
+    found = scatter_of_a_patient(model, 16, 12)
     assert nmse(found, truth_of_a_patient.signal(), truth_of_a_patient.signal_error()) < allowed
 
 
 @FAST
-def test_rayleigh_scatter_alone_is_that_of_the_monte_carlo(model, a_patient, truth_of_a_patient):
-    view = oblique_view(a_patient).resampled(16, 12)
-    alone, everything = (scatter_of(model, a_patient, view, rayleigh_only=x).signal[0] for x in (True, False))
+def test_rayleigh_scatter_alone_is_that_of_the_monte_carlo(model, a_patient, scatter_of_a_patient, truth_of_a_patient):
+    view, everything = oblique_view(a_patient).resampled(16, 12), scatter_of_a_patient(model, 16, 12)
+    alone = scatter_of(model, a_patient, view, rayleigh_only=True).signal[0]
     exact, error = truth_of_a_patient.signal("rayleigh"), truth_of_a_patient.signal_error("rayleigh")
     assert nmse(alone, exact, error) < 0.1
     assert (alone < everything).all()
 
 
+@pytest.fixture(scope="module")
+def view_with_air(a_patient):
+    view = oblique_view(a_patient, detector_shift_mm=(220.0, 0.0)).resampled(16, 12)
+    assert (superpose(cut(a_patient, view, 1), NINETY).transmission > 0.9).mean() > 0.3
+    return view
+
+
+@pytest.fixture(scope="module")
+def truth_with_air(a_patient, view_with_air):
+    return simulate(a_patient, view_with_air, NINETY, IDEAL, photons=40_000, tally=(16, 12), voxel_mm=None, seed=6)
+
+
 @pytest.mark.parametrize(
     ("model", "allowed"), [(KernelScatter, 0.1), pytest.param(NetworkScatter, 0.03, marks=NEEDS_TORCH)]
 )
-def test_with_air_in_a_third_of_the_view_scatter_is_that_of_the_monte_carlo(model, allowed, a_patient):
-    view = oblique_view(a_patient, detector_shift_mm=(220.0, 0.0)).resampled(16, 12)
-    assert (superpose(cut(a_patient, view, 1), NINETY).transmission > 0.9).mean() > 0.3
-    truth = simulate(a_patient, view, NINETY, IDEAL, photons=40_000, tally=(16, 12), voxel_mm=None, seed=6)
-    found = scatter_of(model, a_patient, view).signal[0]
+def test_with_air_in_a_third_of_the_view_scatter_is_that_of_the_monte_carlo(
+    model, allowed, a_patient, view_with_air, truth_with_air
+):
+    found = scatter_of(model, a_patient, view_with_air).signal[0]
     assert found.min() > 0.0
-    assert nmse(found, truth.signal(), truth.signal_error()) < allowed
+    assert nmse(found, truth_with_air.signal(), truth_with_air.signal_error()) < allowed
 
 
 @FAST
-def test_a_mirrored_view_has_the_mirrored_scatter(model, a_patient):
-    view = oblique_view(a_patient)
-    one, other = (scatter_of(model, a_patient, v).signal[0] for v in (view, mirrored(view)))
+def test_a_mirrored_view_has_the_mirrored_scatter(model, a_patient, scatter_of_a_patient):
+    one = scatter_of_a_patient(model)
+    other = scatter_of(model, a_patient, mirrored(oblique_view(a_patient))).signal[0]
     assert np.abs(one[:, ::-1] - other).max() < 1e-3 * one.max()
 
 
@@ -168,8 +188,8 @@ def test_a_detector_off_the_central_ray_sees_the_same_to_the_side_as_below():
 
 
 @FAST
-def test_scatter_is_positive_and_smooth(model, a_patient):
-    found = scatter_of(model, a_patient, oblique_view(a_patient)).signal[0]
+def test_scatter_is_positive_and_smooth(model, scatter_of_a_patient):
+    found = scatter_of_a_patient(model)
     assert found.min() > 0.0
     assert np.abs(np.diff(found, axis=1)).max() < 0.1 * found.max()
 
@@ -182,15 +202,24 @@ def test_an_empty_beam_scatters_nothing(model):
     assert scatter_of(model, empty, camera()).signal.max() < 1e-4
 
 
-# The paper's network reaches at most 60 of 128 pixels far: beside a body it finds too little.
-@pytest.mark.parametrize("model", [KernelScatter, NETWORK])
-def test_beside_the_body_there_is_less_scatter_than_behind_it_but_some(model):
+@pytest.fixture(scope="module")
+def slab_aside():
+    """A slab in one half of the view."""
     volume = slab(10, 12, exit_mm=850.0)
     moved = volume.ras_from_ijk.copy()
     moved[0, 3] -= 90.0
-    aside = MaterialVolume(volume.density_g_cm3, volume.labels, volume.materials, moved)
-    found = scatter_of(model, aside, camera(400.0)).signal[0]
-    truth = simulate(aside, camera(400.0), NINETY, IDEAL, photons=20_000, tally=4, voxel_mm=None).signal()
+    return replace(volume, ras_from_ijk=moved)
+
+
+@pytest.fixture(scope="module")
+def truth_of_slab_aside(slab_aside):
+    return simulate(slab_aside, camera(400.0), NINETY, IDEAL, photons=20_000, tally=4, voxel_mm=None).signal()
+
+
+# The paper's network reaches at most 60 of 128 pixels far: beside a body it finds too little.
+@pytest.mark.parametrize("model", [KernelScatter, NETWORK])
+def test_beside_the_body_there_is_less_scatter_than_behind_it_but_some(model, slab_aside, truth_of_slab_aside):
+    found, truth = scatter_of(model, slab_aside, camera(400.0)).signal[0], truth_of_slab_aside
     assert 0.0 < found[:, 24:].mean() < found[:, 4:16].mean()
     assert found[8:24, 24:].mean() == pytest.approx(truth[1:3, 3].mean(), rel=0.4)
 
@@ -198,12 +227,8 @@ def test_beside_the_body_there_is_less_scatter_than_behind_it_but_some(model):
 @FAST
 def test_behind_a_plate_of_steel_next_to_nothing_arrives(model):
     volume = slab(2, 60, exit_mm=700.0)
-    plate = MaterialVolume(
-        8.0 * volume.density_g_cm3,
-        volume.labels,
-        (material("stainless_steel"), *volume.materials[1:]),
-        volume.ras_from_ijk,
-    )
+    steel = (material("stainless_steel"), *volume.materials[1:])
+    plate = replace(volume, density_g_cm3=8.0 * volume.density_g_cm3, materials=steel)
     found = scatter_of(model, plate, camera(300.0)).signal
     assert found.max() < 1e-3 * NINETY.mean_energy_kev and found.min() >= 0.0
 
@@ -219,14 +244,17 @@ def test_a_collimated_beam_scatters_less_and_where_it_is(model):
         model(volume, field=(0.0, 0.0, 2.0, 1.0))
 
 
+@pytest.fixture(scope="module")
+def truth_of_grids():
+    """The mean scatter of a slab by Monte Carlo, without a grid and behind one."""
+    settings = {"photons": 15_000, "tally": 2, "voxel_mm": None}
+    return [simulate(slab(20, 60), camera(300.0), NINETY, IDEAL, grid=g, **settings).signal().mean() for g in GRIDS]
+
+
 @FAST
-def test_a_grid_takes_about_as_much_as_the_monte_carlo_says(model):
-    volume, view, grid = slab(20, 60), camera(300.0), AntiScatterGrid(ratio=8)
-    bare, behind = (
-        simulate(volume, view, NINETY, IDEAL, photons=15_000, tally=2, grid=g, voxel_mm=None).signal().mean()
-        for g in (None, grid)
-    )
-    found, less = (scatter_of(model, volume, view, grid=g).signal.mean() for g in (None, grid))
+def test_a_grid_takes_about_as_much_as_the_monte_carlo_says(model, truth_of_grids):
+    bare, behind = truth_of_grids
+    found, less = (scatter_of(model, slab(20, 60), camera(300.0), grid=grid).signal.mean() for grid in GRIDS)
     assert less / found == pytest.approx(behind / bare, rel=0.3)
 
 
@@ -238,12 +266,14 @@ def test_more_scatter_passes_along_the_strips_of_a_grid_than_across_them():
     np.testing.assert_allclose(rows, columns.T, rtol=1e-3)
 
 
+@pytest.fixture(scope="module")
+def truth_of_channels():
+    return simulate(slab(15, 60), camera(300.0), NINETY, COUNTER, photons=15_000, tally=2, voxel_mm=None).exposure()
+
+
 @FAST
-def test_counting_channels_get_the_photons_that_the_monte_carlo_counts(model):
-    volume, view = slab(15, 60), camera(300.0)
-    detector = Detector.energy_bins((20.0, 45.0, math.inf), absorber=None)
-    truth = simulate(volume, view, NINETY, detector, photons=15_000, tally=2, voxel_mm=None).exposure()
-    found = scatter_of(model, volume, view, detector=detector)
+def test_counting_channels_get_the_photons_that_the_monte_carlo_counts(model, truth_of_channels):
+    found, truth = scatter_of(model, slab(15, 60), camera(300.0), detector=COUNTER), truth_of_channels
     shares, exact = (x.photons.mean(axis=(1, 2)) / x.photons.mean(axis=(1, 2)).sum() for x in (found, truth))
     assert shares == pytest.approx(exact, abs=0.1)
     assert found.mean_energy_kev.mean() == pytest.approx(truth.mean_energy_kev.mean(), rel=0.04)
@@ -269,13 +299,8 @@ def test_a_bone_edge_loses_the_contrast_that_the_scatter_to_primary_ratio_says(n
 
 def test_noise_is_that_of_primary_and_scatter_together():
     volume, view, counter = slab(15, 60), camera(300.0, pixels=128), Detector.photon_counting(absorber=None)
-    quiet = NoiseModel.of(counter)
-    image = XRaySimulator(volume, detector=counter, scatter="kernel", noise=quiet, photons_per_pixel=1e4, threads=1)(
-        view
-    )
-    still = XRaySimulator(volume, detector=counter, scatter="kernel", noise=None, photons_per_pixel=1e4, threads=1)(
-        view
-    )
+    settings = {"detector": counter, "scatter": "kernel", "photons_per_pixel": 1e4, "threads": 1}
+    image, still = (XRaySimulator(volume, noise=noise, **settings)(view) for noise in (NoiseModel.of(counter), None))
     middle = (image.signal - still.signal)[32:96, 32:96]
     assert middle.var() == pytest.approx(still.signal[32:96, 32:96].mean(), rel=0.1)
 
@@ -286,113 +311,6 @@ def test_the_image_says_how_its_scatter_was_made(model, a_patient):
     assert said["model"] == model.name and said["grid"]["ratio"] == 10.0 and said["field"] == [0.0, 0.0, 1.0, 1.0]
 
 
-@NEEDS_TORCH
-def test_weights_are_small():
-    folder = Path(network.__file__).parents[1] / "data" / "scatter"
-    sizes = [(folder / name).stat().st_size for name in (network.WEIGHTS, paper.WEIGHTS)]
-    assert sum(sizes) < 5_000_000
-
-
-@NEEDS_TORCH
-@pytest.mark.parametrize("stored", [network.stored_network, paper.stored_paper_network])
-def test_weights_are_checked_before_they_are_used(stored, monkeypatch):
-    stored.cache_clear()
-    monkeypatch.setattr(network, "checksum", lambda name: "0" * 64)
-    with pytest.raises(ValueError, match="damaged"):
-        stored()
-    stored.cache_clear()
-
-
-@NEEDS_TORCH
-def test_the_network_of_the_paper_has_its_ten_layers_and_they_do_what_they_say():
-    import torch
-
-    from DeepDRRLogic.scatter import convnet
-
-    net = paper.stored_paper_network()
-    assert len(net.local) == 6 and len(net.smoothing) == 4
-    pictures = torch.from_numpy(np.random.default_rng(0).random((2, 2, 128, 128), np.float32))
-    kernel = convnet.unfolded((convnet.GAIN * net.smoothing[0].quarter).exp())
-    assert kernel.shape == (2, 31, 31)
-    with torch.inference_mode():
-        directly = torch.nn.functional.conv2d(pictures, kernel[:, None], padding=15, groups=2)
-        assert torch.allclose(net.smoothing[0](pictures), directly, rtol=1e-4)
-        seen = torch.rand(1, len(convnet.CHANNELS), 40, 40, generator=torch.Generator().manual_seed(0))
-        for turn in (lambda x: x.flip(2), lambda x: x.flip(3), lambda x: x.rot90(1, (2, 3))):
-            assert torch.allclose(net(turn(seen)), turn(net(seen)), rtol=1e-3)
-
-
 def test_models_are_made_by_name(a_patient):
     names = ["kernel"] if find_spec("torch") is None else ["kernel", "network", "network-paper"]
     assert [make_scatter(name, [a_patient], 1).to_dict()["model"] for name in names] == names
-
-
-def test_without_torch_the_network_names_the_remedy(monkeypatch):
-    network.stored_network.cache_clear()
-    monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(ValueError, match="kernel"):
-        network.stored_network()
-    network.stored_network.cache_clear()
-
-
-def test_the_command_line_adds_scatter(tmp_path, monkeypatch, capsys):
-    from DeepDRRLogic.cli import main
-    from DeepDRRLogic.image import XRayImage
-
-    def render(scatter, name):
-        options = [
-            "--phantom-spacing",
-            "5",
-            "--preset",
-            "deepdrr_paper",
-            "--size",
-            "48",
-            "--no-noise",
-            "--threads",
-            "1",
-        ]
-        with pytest.raises(SystemExit) as ending:
-            main(["render", "phantom:pelvis", *options, *scatter, "-o", name])
-        return ending.value.code
-
-    monkeypatch.chdir(tmp_path)
-    assert not render([], "bare.npz") and not render(["--scatter", "kernel"], "veiled.npz")
-    bare, veiled = XRayImage.load("bare.npz"), XRayImage.load("veiled.npz")
-    assert (veiled.signal > bare.signal).all() and veiled.metadata["scatter"]["model"] == "kernel"
-    assert render(["--scatter", "fog"], "none.npz")
-    assert "kernel, network, network-paper, montecarlo" in " ".join(capsys.readouterr().err.split())
-
-
-def of_the_monte_carlo(model, spectrum, detector, gap_mm, side_cm=60):
-    """Photons of every channel in the middle of a view of 15 cm of water, in units of the Monte Carlo's."""
-    volume, view = slab(15, side_cm, exit_mm=1000.0 - gap_mm), camera(300.0)
-    truth = simulate(volume, view, spectrum, detector, photons=60_000, tally=4, voxel_mm=None, threads=1).exposure()
-    found = scatter_of(model, volume, view, spectrum, detector)
-    inner = slice(found.photons.shape[1] // 4, -found.photons.shape[1] // 4)
-    return found.photons[:, inner, inner].mean(axis=(1, 2)) / truth.photons[:, 1:3, 1:3].mean(axis=(1, 2))
-
-
-@NEEDS_TORCH
-@pytest.mark.parametrize("gap_mm", [50.0, 300.0])
-@pytest.mark.parametrize("beam", ["80kV", "120kV", 40.0, 60.0, 100.0], ids=str)
-def test_behind_water_the_network_finds_the_photons_of_the_monte_carlo(beam, gap_mm):
-    spectrum = Spectrum.preset(beam) if isinstance(beam, str) else Spectrum.monoenergetic(beam)
-    assert of_the_monte_carlo(NetworkScatter, spectrum, IDEAL, gap_mm) == pytest.approx(1.0, abs=0.2)
-
-
-@NEEDS_TORCH
-def test_the_network_finds_them_in_every_channel():
-    detector = Detector.energy_bins((20.0, 45.0, 65.0, math.inf), absorber=None)
-    found = of_the_monte_carlo(NetworkScatter, Spectrum.preset("120kV"), detector, 100.0)
-    assert found == pytest.approx(np.ones(3), abs=0.3)
-
-
-@NEEDS_TORCH
-def test_what_the_network_does_not_know_is_said(caplog):
-    scatter_of(NetworkScatter, slab(4, 20), camera(300.0))
-    assert "trained on" not in caplog.text
-    scatter_of(NetworkScatter, slab(4, 20), camera(900.0))
-    scatter_of(NetworkScatter, slab(4, 20), camera(300.0), Spectrum.monoenergetic(200.0))
-    assert "A detector of 900 mm is beyond" in caplog.text
-    assert "A mean energy of 200 keV is beyond" in caplog.text

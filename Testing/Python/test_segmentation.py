@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -284,8 +286,12 @@ def test_values_of_no_material_are_listed(tmp_path):
         read_segmentation(path, {1: "soft_tissue", 4: "bone"})
     with pytest.raises(ValueError, match=r"Unknown material 'gold'; known are air"):
         read_segmentation(path, {1: "gold"})
-    with pytest.raises(ValueError, match=r"the keys 1, 'Femur': give either values or names"):
-        read_segmentation(path, {1: "bone", "Femur": "bone"})
+    for given in ({1: "bone", "Femur": "bone"}, {1.0: "bone", "Femur": "bone"}, {1.0: "bone"}):
+        shown = ", ".join(map(repr, given))
+        with pytest.raises(
+            ValueError, match=rf"has the keys {shown}: keys are whole numbers or names, all of one kind"
+        ):
+            read_segmentation(path, given)
     with pytest.raises(TypeError, match=r"^materials\[1\] = 2\.5: give one like \"bone\""):
         read_segmentation(path, {1: 2.5})
 
@@ -311,6 +317,40 @@ def test_an_unknown_segment_can_be_given_its_material(tmp_path):
     blood = iodinated_blood(15)
     labels = read_segmentation(path, materials={"Aorta": blood})
     assert labels.materials[labels.labels[0, 0, 0]] == blood
+
+
+@pytest.mark.parametrize(
+    ("given", "unknown"),
+    [
+        ({"Boone": "titanium"}, "'Boone'"),
+        ({"femur": "bone", "Stemm": "titanium", "": "lung"}, "'Stemm' or ''"),
+    ],
+)
+def test_names_that_no_segment_has_are_refused(tmp_path, given, unknown):
+    layers = np.zeros((2, 2, 3), np.uint8)
+    layers[..., 1], layers[..., 2] = 1, 2
+    segments = [("Femur", 1, 0, f"{MATERIAL_TAG}:bone|"), ("Muscle", 2, 0, "")]
+    path = slicer_file(tmp_path / "x.seg.nrrd", layers, segments)
+    with pytest.raises(
+        ValueError, match=rf"no segment is named or tagged {unknown}; there are Femur \(bone\), Muscle\."
+    ):
+        read_segmentation(path, given)
+    for known in (" femur ", "BONE", "muscle"):
+        read_segmentation(path, {known: "titanium"})
+
+
+@pytest.mark.parametrize("materials", ["bone", ["bone"], ("bone",)])
+def test_materials_that_are_no_mapping_are_shown(tmp_path, materials):
+    path = label_map(tmp_path / "labels.nrrd", [0, 1])
+    with pytest.raises(TypeError, match=r'^materials = .*bone.*: give one like \{"Femur": "bone"\}'):
+        read_segmentation(path, materials)
+
+
+def test_a_folder_is_no_segmentation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place, materials in ((".", None), (tmp_path, {1: "bone"})):
+        with pytest.raises(ValueError, match=rf"^{re.escape(str(place))} is a folder: give the file"):
+            read_segmentation(place, materials)
 
 
 def test_files_that_are_no_segmentation_are_named(tmp_path):

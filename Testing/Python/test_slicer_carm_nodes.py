@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+pytest.importorskip("slicer", reason="needs the wheel slicer-core")
+
 from slicer.util import arrayFromTransformMatrix, updateTransformMatrixFromArray
 from slicer_scene import add_transform, make_scene
 

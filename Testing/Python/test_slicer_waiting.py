@@ -6,6 +6,9 @@ import time
 
 import numpy as np
 import pytest
+
+pytest.importorskip("slicer", reason="needs the wheel slicer-core")
+
 from slicer.util import arrayFromVolume
 from slicer_scene import add_ct, body_hu, make_scene
 

@@ -122,7 +122,7 @@ def a_gpu(monkeypatch):
 
     monkeypatch.setattr(running, "device_of", lambda name: torch.device("cuda" if name == "auto" else name))
     monkeypatch.setattr(inference, "network_on", lambda weights, device, precision: device)
-    monkeypatch.setattr(inference._Run, "of", lambda ct, network, patch, margin, grid: network)
+    monkeypatch.setattr(inference._Run, "of", lambda ct, network, *_: network)
     monkeypatch.setattr(inference, "_labels", labels_on)
     return gpu
 

@@ -225,9 +225,9 @@ def test_a_file_that_does_not_fit_says_what_would(tmp_path, monkeypatch):
 
 def test_an_image_that_does_not_fit_says_what_would(monkeypatch):
     monkeypatch.setattr(memory, "available_memory_bytes", lambda: 8 * 5 * 6000 * 400)
-    memory.require_image_memory(6000, 400, 5)
+    memory.require_image_memory(6000, 400, 1, 1)
     with pytest.raises(ValueError, match=r"60000×4000 pixels needs 9\.6 GB; 0\.1 GB are free.*resampled\(6000, 400\)"):
-        memory.require_image_memory(60000, 4000, 5)
+        memory.require_image_memory(60000, 4000, 1, 1)
 
 
 def test_this_machine_says_how_much_memory_it_has():
