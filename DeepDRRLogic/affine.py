@@ -6,6 +6,7 @@ has the step of one voxel along i, j and k in its first three columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import permutations
 from types import EllipsisType
@@ -17,6 +18,8 @@ FloatArray = npt.NDArray[np.float64]
 
 _RIGID_TOLERANCE = 1e-6
 _AXIS_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
+_PATIENT_LETTERS = (("R", "L"), ("A", "P"), ("H", "F"))
+_LEANS = math.sin(math.radians(20.0))
 
 
 def as_floats(
@@ -158,6 +161,19 @@ def orientation(affine: npt.ArrayLike) -> str:
 
     axes = max(permutations(range(3)), key=agreement)
     return "".join(_AXIS_LETTERS[row][int(directions[row, n] > 0)] for n, row in enumerate(axes))
+
+
+def patient_letters(direction_ras: npt.ArrayLike) -> str:
+    """Where a direction (3,) leads: "R", "L", "A", "P", "H" or "F", or the largest part and others beyond 20°.
+
+    DICOM PS3.3 C.7.6.1.1.1, Patient Orientation.
+
+    >>> patient_letters([0.0, 0.0, -2.0]), patient_letters([-1.0, 0.0, 0.2]), patient_letters([1.0, 0.5, 0.0])
+    ('F', 'L', 'RA')
+    """
+    parts = np.asarray(direction_ras, np.float64) / np.linalg.norm(direction_ras)
+    largest_first = np.argsort(-np.abs(parts), kind="stable")
+    return "".join(_PATIENT_LETTERS[axis][int(parts[axis] < 0)] for axis in largest_first if abs(parts[axis]) > _LEANS)
 
 
 def is_oblique(affine: npt.ArrayLike, tolerance_deg: float = 0.1) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._version import __version__
+from ..affine import patient_letters
 from ..collimator import CircularCollimator
 from ..display import displayed_values, grows_dark
 
@@ -36,8 +37,6 @@ _LEAST_TRANSMISSION, _TRANSMISSION_STEP = -0.4, 3e-5
 _CLOSED = 0
 _DARKEST, _BRIGHTEST = 1, 65535
 
-_RAS_LETTERS = (("R", "L"), ("A", "P"), ("H", "F"))
-_LEANS_LITTLE = 0.2
 _LARGEST_INTEGER_STRING = 2**31 - 1
 
 _WHO = {
@@ -241,14 +240,7 @@ def _patient_orientation(camera: Camera, settings: DisplaySettings) -> list[str]
         along_row = -along_row
     if settings.flip_vertical:
         along_column = -along_column
-    return [_letters(along_row), _letters(along_column)]
-
-
-def _letters(direction_ras: npt.NDArray[np.float64]) -> str:
-    """The main directions of the patient that this one has a part in, the largest part first."""
-    parts = direction_ras / np.linalg.norm(direction_ras)
-    axes = [axis for axis in np.argsort(-np.abs(parts), kind="stable") if abs(parts[axis]) > _LEANS_LITTLE]
-    return "".join(_RAS_LETTERS[axis][int(parts[axis] < 0)] for axis in axes)
+    return [patient_letters(along_row), patient_letters(along_column)]
 
 
 def _known(image: XRayImage, *keys: str) -> float | None:

@@ -46,9 +46,10 @@ _AT_BONE = re.compile(
     r"\b(artery|canal|cartilage|joint|ligament|marrow|muscle|nerve|region|tendon|vein)\b", re.IGNORECASE
 )
 _VIEWS = "DeepDRR.Views"
-_LABELMAP = "Binary labelmap"
-_OPACITY_3D = {"air": 0.0, "soft_tissue": 0.12}
-_FILL_2D = {"soft_tissue": 0.1}  # of half: the CT is seen through it
+_LABELMAP, _SURFACE = "Binary labelmap", "Closed surface"
+_OPACITY_3D = {"air": 0.0, "soft_tissue": 0.12, "adipose": 0.04}  # fat shares its surface with soft tissue
+_FILL_2D = {"soft_tissue": 0.1, "adipose": 0.1}  # of half: the CT is seen through it
+_OUTLINE_2D = {"adipose": 0.3}  # there is fat everywhere
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def segmentation_from_labels(
             display.SetSegmentVisibility(segment_id, opacity > 0.0)
             display.SetSegmentOpacity3D(segment_id, opacity)
             display.SetSegmentOpacity2DFill(segment_id, _FILL_2D.get(its.name, 0.6))
+            display.SetSegmentOpacity2DOutline(segment_id, _OUTLINE_2D.get(its.name, 1.0))
     keep_off_xrays(scene)
     _put_beside(node, volume)
     return node
@@ -204,6 +206,11 @@ def reference_volume(segmentation_node: Any) -> Any | None:
 def is_moved(segmentation_node: Any, volume: Any) -> bool:
     """Whether the transforms of a segmentation and of a volume do different things to them."""
     return not np.allclose(_local_from_volume(segmentation_node, volume), np.eye(4), atol=1e-6)
+
+
+def is_in_3d(segmentation_node: Any | None) -> bool:
+    """Whether segments have surfaces, which 3D views show."""
+    return segmentation_node is not None and segmentation_node.GetSegmentation().ContainsRepresentation(_SURFACE)
 
 
 def may_be_filled(segmentation_node: Any | None, volume: Any) -> bool:

@@ -69,8 +69,10 @@ class DeepDRRSlicerParameterNode:
     method: Annotated[str, Choice(_METHODS), Default(_USUAL_METHOD)]
     airMaxHu: Annotated[float, WithinRange(-1024, 0), Default(AIR_MAX_HU)]
     boneMinHu: Annotated[float, WithinRange(0, 2000), Default(BONE_MIN_HU)]
+    tissues: Annotated[bool, Default(False)]
     technique: TechniqueParameters
     live: Annotated[bool, Default(True)]
+    showPatient: Annotated[bool, Default(True)]
     showPoints: Annotated[bool, Default(False)]
     sweepJoint: Annotated[str, Choice(list(SWEEPS)), Default("LAO/RAO")]
     sweepStartDeg: Annotated[float, WithinRange(-360, 360), Default(-90)]

@@ -11,8 +11,9 @@ import slicer
 
 from DeepDRRLogic.carm_presets import carm_presets, carm_views
 
-from . import carm_display, ct_nodes, layout, points, viewpoint
+from . import carm_display, ct_nodes, layout, material_nodes, points, viewpoint
 from .carm_nodes import CArmNodes
+from .patient_model import PatientModel
 from .widget_panel import Panel
 from .widget_words import angle_words, titled
 
@@ -41,6 +42,7 @@ class CArmSection:
         self._panel = panel
         self._showing = False
         self._attempt = partial(panel.attempt, section="carmSection")
+        self._patient = PatientModel(slicer.mrmlScene)
         self._machines, self._views = list(carm_presets()), list(carm_views())
         ui = panel.ui
         ui.carmSelector.addAttribute("vtkMRMLLinearTransformNode", "DeepDRR.CArm")
@@ -63,12 +65,23 @@ class CArmSection:
         for name in (*names, *checks, *buttons, "machineSelector", "viewSelector"):
             getattr(ui, name).enabled = carm is not None
         self.show()
+        self._show_patient()
 
     def scene_closed(self) -> None:
-        """No copy of a C-arm is kept here."""
+        self._patient.close()
 
     def close(self) -> None:
-        """The live session watches the C-arms."""
+        self._patient.close()
+
+    def _show_patient(self) -> None:
+        """What the C-arm is aimed at, where no segments show it."""
+        parameters, segments = self._panel.parameters, self._panel.parameters.segmentation
+        if self._panel.carm is None:
+            self._patient.close()
+        elif not parameters.showPatient or material_nodes.is_in_3d(segments):
+            self._patient.hide()
+        else:
+            self._patient.show(parameters.ctVolume)
 
     def _connect(self) -> None:
         ui = self._panel.ui
@@ -182,7 +195,7 @@ class CArmSection:
             carm.remove()
 
     def _choose_machine(self, index: int) -> None:
-        with self._attempt(undoable=True):
+        with self._attempt(undoable=True), viewpoint.kept_in_view(self._panel.arm):
             self._panel.arm.set_preset(self._machines[index])
 
     def _choose_view(self, index: int) -> None:

@@ -14,12 +14,15 @@ from slicer.util import VTKObservationMixin
 from . import carm_display, layout, xray_nodes
 from .live import LiveSession
 from .parameters import technique_of
+from .preparing import Preparation
+from .side_letters import SideLetters
 from .sweeps import Playback
 from .technique import SLOW_SCATTER
 from .widget_panel import Panel
 from .xray_view import XRayView
 
 _WAITING = "X-rays wait for Python packages: press Shoot to install them."
+_PREPARING = "Preparing the projector: once on this computer, some 15 seconds."
 
 
 class LiveSection(VTKObservationMixin):  # type: ignore[misc]
@@ -32,8 +35,10 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         self._layout: Any = None
         self._made: tuple[Any, str] = (None, "")
         self._said = ""
-        self._view = XRayView(slicer.mrmlScene)
+        self._letters = SideLetters(layout.XRAY), SideLetters(layout.SECOND_XRAY)
+        self._view = XRayView(slicer.mrmlScene, on_picture=self._letters[0].show)
         self._second_view: XRayView | None = None
+        self._preparation = Preparation(_call_later, self._prepared)
         self._session = LiveSession(
             panel.logic,
             _call_later,
@@ -59,7 +64,9 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         self._session.enabled = False
         self._session.set_scene(parameters.ctVolume, parameters.segmentation, arms, technique_of(parameters))
         wanted = parameters.live and parameters.ctVolume is not None
-        self._session.enabled = wanted and self._panel.has_simulator
+        if wanted and self._panel.has_simulator:
+            self._preparation.start(technique_of(parameters))
+            self._session.enabled = True
         self._showing = True
         self._panel.ui.showImageCheck.checked = self._view.on_detector
         self._showing = False
@@ -76,6 +83,7 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
 
     def close(self) -> None:
         self.removeObservers()
+        self._preparation.close()
         self._playback.close()
         self._session.close()
         self._close_views()
@@ -129,7 +137,7 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         others = [arm for arm in arms if at_work is not None and arm.root is not at_work.root]
         second = others[0].image_node() if others else None
         if second is not None and self._second_view is None:
-            self._second_view = XRayView(slicer.mrmlScene, layout.SECOND_XRAY)
+            self._second_view = XRayView(slicer.mrmlScene, layout.SECOND_XRAY, self._letters[1].show)
         if self._second_view is not None and second is not self._second_view.image_node:
             self._second_view.show(second)
             self._panel.scan.hide_xrays()
@@ -171,6 +179,8 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         caution = self._caution(carm) if text and not since else ""
         if since:
             text = f"{text or 'X-ray'}, from before {since}"
+        if self._session.enabled and self._preparation.takes_long and not text:
+            text = _PREPARING
         label.text = f"{text}. {caution}" if caution else text
         label.setStyleSheet("color: #b26a00" if since or caution else "")
 
@@ -228,11 +238,18 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
     def _laid_out(self) -> None:
         if self._panel.parameters is not None:
             self._panel.acquire.show_layout()
+            for view in filter(None, (self._view, self._second_view)):
+                view.update()  # where it is shown for the first time, its sides are named now
             self._session.request()
             self._show_status()
 
+    def _prepared(self) -> None:
+        if self._panel.parameters is not None:
+            self._show_status()
+            self._session.request()
+
     def _is_visible(self) -> bool:
-        return self._view.is_mapped or self._view.on_detector
+        return self._preparation.is_done and (self._view.is_mapped or self._view.on_detector)
 
     def _show_on_detector(self, shown: bool) -> None:
         if not self._showing:

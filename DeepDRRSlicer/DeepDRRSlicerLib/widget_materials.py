@@ -23,8 +23,10 @@ _DENSITY_TIP = (
     "denser than that, and hardly seen: type a density, such as {bone:g}"
 )
 _REPLACED = "The segments before are one Undo away: the arrow under 'Correct the segments by hand'."
-_COLUMNS = (118, 0, 70)
-_SURFACE = "Closed surface"
+_COLUMNS = (168, 0, 70)
+_ROW_PX, _HEAD_PX = 25, 28
+_ROWS = (4, 6)
+"""The fewest and the most rows that the table has room for."""
 _NO_NETWORK = (
     "Split by thresholds, which take contrast medium for bone. For the V-Net choose the method vnet: it needs PyTorch."
 )
@@ -68,7 +70,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._fill_table()
         self._filling = True
         ui.segments3DCheck.enabled = parameters.segmentation is not None
-        ui.segments3DCheck.checked = _is_in_3d(parameters.segmentation)
+        ui.segments3DCheck.checked = material_nodes.is_in_3d(parameters.segmentation)
         self._filling = False
         self._editor.update()
         material_nodes.keep_off_xrays(slicer.mrmlScene, parameters.segmentation)
@@ -99,7 +101,8 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
             self._panel.need_simulator()
             if method == "vnet":
                 self._panel.need_network("The V-Net", "choose the method 'threshold'")
-            self._job = self._panel.logic.startSegmentation(parameters.ctVolume, method, **self._thresholds())
+            options = self._thresholds() | ({"tissues": True} if parameters.tissues else {})
+            self._job = self._panel.logic.startSegmentation(parameters.ctVolume, method, **options)
             chosen, note = parameters.segmentation, ""
             if chosen is not None and not material_nodes.may_be_filled(chosen, parameters.ctVolume):
                 note = f"{chosen.GetName()} stays as it is; these segments are new. "
@@ -109,7 +112,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
             self._show_progress(True)
             self._timer.start()
 
-    def _thresholds(self) -> dict[str, float]:
+    def _thresholds(self) -> dict[str, Any]:
         """Those on show; none where the method does without."""
         parameters = self._panel.parameters
         if self._method() != "threshold":
@@ -209,7 +212,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
                 table.setColumnWidth(column, width)
         self._density_tip = _DENSITY_TIP.format(bone=material("bone").density_g_cm3)
         table.horizontalHeaderItem(2).setToolTip(self._density_tip)
-        table.verticalHeader().setDefaultSectionSize(25)
+        table.verticalHeader().setDefaultSectionSize(_ROW_PX)
 
     def _fill_table(self) -> None:
         node = self._panel.parameters.segmentation if self._panel.parameters is not None else None
@@ -220,6 +223,7 @@ class MaterialsSection(VTKObservationMixin):  # type: ignore[misc]
         self._filling = True
         table = self._panel.ui.materialTable
         table.setRowCount(len(rows))
+        table.minimumHeight = table.maximumHeight = _HEAD_PX + _ROW_PX * min(max(len(rows), _ROWS[0]), _ROWS[1])
         for row, segment in enumerate(rows):
             table.setItem(row, 0, _name_item(segment))
             table.setCellWidget(row, 1, self._material_box(segment))
@@ -310,10 +314,6 @@ def _is_moved(segments: Any, ct: Any) -> bool:
         return material_nodes.is_moved(segments, ct)
     except ValueError:  # under a transform that bends; said by the X-ray
         return False
-
-
-def _is_in_3d(node: Any) -> bool:
-    return node is not None and bool(node.GetSegmentation().ContainsRepresentation(_SURFACE))
 
 
 def _name_item(segment: Any) -> Any:

@@ -13,6 +13,7 @@ from slicer.util import NodeModify, arrayFromVolume, arrayFromVolumeModified, vt
 from vtkmodules.vtkCommonCore import VTK_FLOAT
 from vtkmodules.vtkCommonDataModel import vtkImageData
 
+from DeepDRRLogic.affine import FloatArray
 from DeepDRRLogic.display import (
     DisplaySettings,
     auto_window,
@@ -23,6 +24,7 @@ from DeepDRRLogic.display import (
 )
 from DeepDRRLogic.geometry import Camera
 
+from .mrml import set_attribute, world_from_parent
 from .technique import Technique, display_settings
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ CAMERA = "DeepDRR.Camera"
 PREVIEW = "DeepDRR.Preview"
 """On a preview: the camera of the exposure that it stands for, with all of the detector's pixels."""
 TECHNIQUE = "DeepDRR.Technique"
+PATIENT = "DeepDRR.Patient"
+"""What the CT's parent transforms did to the patient when the picture was taken, (4, 4)."""
 CT_ROLE, SEGMENTATION_ROLE, CARM_ROLE = "DeepDRR.ct", "DeepDRR.segmentation", "DeepDRR.carm"
 _WINDOW = "DeepDRR.Window"
 _WINDOW_TOLERANCE = 1e-4
@@ -133,6 +137,17 @@ def camera_of(node: Any) -> Camera:
     if not text:
         raise ValueError(f"{node.GetName() if node else 'Nothing'} is no X-ray image: shoot one first.")
     return Camera.from_dict(json.loads(text))
+
+
+def keep_place(node: Any, volume_node: Any) -> None:
+    """Keep with a picture where its CT lay; moving the CT later turns no patient on the picture."""
+    set_attribute(node, PATIENT, json.dumps(world_from_parent(volume_node).tolist()))
+
+
+def world_from_patient(node: Any) -> FloatArray | None:
+    """From the patient's own RAS to the world's when a picture was taken, (4, 4); None where that was not kept."""
+    text = node.GetAttribute(PATIENT)
+    return np.array(json.loads(text)) if text else None
 
 
 def is_preview(node: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,12 +53,16 @@ class XRayView:
     singletons, made here if need be.
     """
 
-    def __init__(self, scene: Any, tag: str = XRAY) -> None:
-        """tag: "XRay" or "XRay2", the singleton tags of the layouts' X-ray views."""
+    def __init__(self, scene: Any, tag: str = XRAY, on_picture: Callable[[Any], None] = lambda image: None) -> None:
+        """tag: "XRay" or "XRay2", the singleton tags of the layouts' X-ray views.
+
+        on_picture(image node, or None) is called when the picture in the view is another one, or lies elsewhere.
+        """
         if tag not in XRAY_VIEWS:
             raise ValueError(f"There is no X-ray view {tag!r}. Choose one of: {', '.join(XRAY_VIEWS)}.")
         self._scene = scene
         self._tag = tag
+        self._on_picture = on_picture
         self._image: Any = None
         self._size_mm: tuple[float, float] | None = None
         self._view_size: tuple[int, int] | None = None
@@ -107,6 +112,7 @@ class XRayView:
         self._placing = True
         try:
             self._place()
+            self._on_picture(self._image)
         finally:
             self._placing = False
 
@@ -137,6 +143,7 @@ class XRayView:
             subject.RemoveObserver(observer)
         self._observed.clear()
         self._image = None
+        self._on_picture(None)
 
     def _place(self) -> None:
         node = self.slice_node

@@ -78,4 +78,4 @@ def test_rounded_direction_cosines_are_no_shear():
 
 
 def test_doctests_of_the_affine_functions_hold():
-    assert doctest.testmod(affine) == (0, 3)
+    assert doctest.testmod(affine) == (0, 4)

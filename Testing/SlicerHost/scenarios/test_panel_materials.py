@@ -193,3 +193,25 @@ def test_the_segment_editor_lets_go_of_views_and_keys_when_it_is_put_away(aimed)
     assert not editor.mrmlSegmentEditorNode().GetActiveEffectName()
     assert editor._has_shortcuts, "it is still open"
     group.collapsed = True
+
+
+def test_trabecular_bone_and_fat_are_told_apart_where_the_panel_says_so(bench, chest_file):
+    def names():
+        return [bench.ui.materialTable.item(row, 0).text() for row in range(bench.ui.materialTable.rowCount)]
+
+    bench.load(chest_file)
+    bench.add_carm()
+    bench.set_live(False)
+    bench.press("tissuesCheck")
+    assert bench.logic.getParameterNode().tissues, "kept in the scene"
+    segmentation = bench.segment()
+    assert names() == ["Air", "Soft tissue", "Bone", "Trabecular bone", "Adipose"]
+    made_of = [segment.material for segment in material_nodes.segment_materials(segmentation)]
+    assert made_of == ["air", "soft_tissue", "bone", "trabecular_bone", "adipose"]
+    bench.parameters.technique.kvp = 60.0
+    fine = bench.shoot()
+    bench.press("tissuesCheck")
+    assert bench.segment() is segmentation
+    assert names() == ["Air", "Soft tissue", "Bone"]
+    less = bench.shoot() - fine
+    assert np.percentile(less, 99) > 0.05, "bone that is all compact attenuates more"
