@@ -11,30 +11,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import typer
-from command_line import SMALL, run, write_cylinder
+from command_line import SMALL, rendered, run
 
 from DeepDRRLogic import memory, segmentation
 from DeepDRRLogic.cli import scene
 from DeepDRRLogic.cli.app import app
 from DeepDRRLogic.cli.options import PatientOptions
-from DeepDRRLogic.image import XRayImage
 from DeepDRRLogic.segmentation import segment_by_thresholds
 from DeepDRRLogic.volume import CTVolume
 
-
-@pytest.fixture(scope="session")
-def a_ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cylinder(tmp_path_factory.mktemp("ct") / "ct.nrrd")
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def rendered(ct: Path, *options: object) -> XRayImage:
-    assert run("render", ct, *SMALL, *options, "-q", "-o", "shot.npz") == 0
-    return XRayImage.load("shot.npz")
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
 def write_label_map(ct: Path, name: str, values: tuple[int, int, int], folded: slice = slice(None)) -> str:
@@ -50,8 +36,8 @@ def write_label_map(ct: Path, name: str, values: tuple[int, int, int], folded: s
 @pytest.mark.parametrize("name", ["labels.nii.gz", "labels.nrrd"])
 def test_a_label_map_gives_the_image_of_the_materials_that_it_names(a_ct: Path, name: str) -> None:
     write_label_map(a_ct, name, (0, 7, 30))
-    image = rendered(a_ct, "--segmentation", name, "--materials", "7=soft_tissue,25-50=bone")
-    assert image.signal == pytest.approx(rendered(a_ct, "--method", "threshold").signal)
+    image = rendered(a_ct, "--segmentation", name, "--materials", "7=soft_tissue,25-50=bone", method=None)
+    assert image.signal == pytest.approx(rendered(a_ct).signal)
     patient = image.metadata["patient"]
     assert patient["segmentation"] == {"method": "file", "file": str(Path(name).resolve())}
     assert patient["options"]["materials"] == "7=soft_tissue,25-50=bone"
@@ -59,16 +45,18 @@ def test_a_label_map_gives_the_image_of_the_materials_that_it_names(a_ct: Path, 
 
 def test_tissues_are_told_apart_however_the_materials_were_found(a_ct: Path) -> None:
     write_label_map(a_ct, "labels.nrrd", (0, 1, 2))
-    of_file = rendered(a_ct, "--segmentation", "labels.nrrd", "--materials", "1=soft_tissue,2=bone", "--tissues")
+    of_file = rendered(
+        a_ct, "--segmentation", "labels.nrrd", "--materials", "1=soft_tissue,2=bone", "--tissues", method=None
+    )
     assert of_file.material_names == ("air", "soft_tissue", "bone", "trabecular_bone", "adipose")
-    found = rendered(a_ct, "--method", "threshold", "--tissues")
+    found = rendered(a_ct, "--tissues")
     assert found.signal == pytest.approx(of_file.signal)
     assert found.metadata["patient"]["options"]["tissues"] == "True"
     assert run("segment", a_ct, "--method", "threshold", "--tissues", "-q", "-o", "five.seg.nrrd") == 0
-    again = rendered(a_ct, "--segmentation", "five.seg.nrrd")
+    again = rendered(a_ct, "--segmentation", "five.seg.nrrd", method=None)
     assert again.material_names == found.material_names
     assert again.signal == pytest.approx(found.signal)
-    assert rendered(a_ct, "--method", "threshold").material_names == ("air", "soft_tissue", "bone")
+    assert rendered(a_ct).material_names == ("air", "soft_tissue", "bone")
 
 
 def test_the_later_of_two_ranges_wins_and_zero_may_be_named() -> None:
@@ -98,10 +86,8 @@ def test_a_segment_is_given_its_material_by_name(a_ct: Path, capsys: pytest.Capt
     sitk.WriteImage(labels, "x.seg.nrrd")
     assert run("render", a_ct, "--segmentation", "x.seg.nrrd") == 2
     assert "or pass --materials 'Hip stem=bone'." in capsys.readouterr().err
-    assert rendered(a_ct, "--segmentation", "x.seg.nrrd", "--materials", "Hip stem=titanium").material_names == (
-        "air",
-        "titanium",
-    )
+    image = rendered(a_ct, "--segmentation", "x.seg.nrrd", "--materials", "Hip stem=titanium", method=None)
+    assert image.material_names == ("air", "titanium")
     assert run("render", a_ct, "--segmentation", "x.seg.nrrd", "--materials", "Hip stern=titanium") == 2
     assert "no segment is named or tagged 'Hip stern'; there are Hip stem." in capsys.readouterr().err
 
@@ -150,7 +136,7 @@ def test_a_label_map_in_place_of_the_ct_is_referred_to_the_option(
 
 def test_a_segmentation_of_half_the_ct_is_told(a_ct: Path, capfd: pytest.CaptureFixture[str]) -> None:
     half = write_label_map(a_ct, "half.nii.gz", (0, 1, 2), slice(20))
-    rendered(a_ct, "--segmentation", half, "--materials", "1=soft_tissue,2=bone")
+    rendered(a_ct, "--segmentation", half, "--materials", "1=soft_tissue,2=bone", method=None)
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("WARNING: 4")
     assert "ml of the CT's matter (above -500 HU) lie outside the segmentation" in line
