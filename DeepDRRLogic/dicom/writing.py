@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._version import __version__
-from ..affine import patient_letters
+from ..affine import check_affine, patient_letters
 from ..collimator import CircularCollimator
 from ..display import displayed_values, grows_dark
 
@@ -81,7 +81,7 @@ def write_dicom(image: XRayImage, settings: DisplaySettings, path: Path) -> None
         **_exposure(image),
         **_positioner(image),
         **_collimator(image.camera, settings),
-        "PatientOrientation": _patient_orientation(image.camera, settings),
+        "PatientOrientation": _patient_orientation(image, settings),
         "ImagerPixelSpacing": [_decimal(pitch) for pitch in reversed(image.camera.pixel_pitch_mm)],
     }
     dataset = pydicom.Dataset()
@@ -233,9 +233,17 @@ def _circle(opening: CircularCollimator, camera: Camera) -> tuple[float, float, 
     return middle_u + u / pitch_u, middle_v + v / pitch_v, opening.radius / pitch_u
 
 
-def _patient_orientation(camera: Camera, settings: DisplaySettings) -> list[str]:
-    """Where rows and columns of the picture lead in the patient, as "L" and "F" in an AP view: PS3.3 C.7.6.1.1.1."""
-    along_row, along_column = camera.ras_from_pixel[:3, :2].T
+def _patient_orientation(image: XRayImage, settings: DisplaySettings) -> list[str]:
+    """Where rows and columns of the picture lead in the patient, as "L" and "F" in an AP view: PS3.3 C.7.6.1.1.1.
+
+    A patient that lay turned in the world is told of by the metadata's "world_from_patient", [4][4]; where that cannot
+    be one, nothing is said.
+    """
+    try:
+        place = check_affine(image.metadata.get("world_from_patient", np.eye(4)), shear_tolerance_deg=90.0)
+    except ValueError:
+        return []
+    along_row, along_column = np.linalg.solve(place[:3, :3], image.camera.ras_from_pixel[:3, :2]).T
     if settings.flip_horizontal:
         along_row = -along_row
     if settings.flip_vertical:

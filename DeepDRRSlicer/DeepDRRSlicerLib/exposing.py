@@ -5,17 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from DeepDRRLogic.geometry import Camera
 from DeepDRRLogic.scatter import WatchableScatter
 
+from .mrml import world_from_parent
 from .technique import Technique, photons_per_pixel, tuned
 
 if TYPE_CHECKING:
+    from DeepDRRLogic.affine import FloatArray
     from DeepDRRLogic.carm import CArm
     from DeepDRRLogic.image import XRayImage
 
     from .patient import Patient, Quality
     from .waiting import Watch
+
+PLACE = "world_from_patient"
+"""In an image's metadata: the patient's place while it was exposed, [4][4]; absent where that is the world's own."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class Exposure:
     """All that an exposure needs, taken from the scene in one moment.
 
     camera: in the world, of all the detector's pixels. local_camera: the same in the patient's own coordinates.
+    world_from_patient: (4, 4), where the CT's parent transforms put the patient.
     """
 
     patient: Patient
@@ -31,6 +39,7 @@ class Exposure:
     technique: Technique
     arm: CArm | None
     metadata: dict[str, Any]
+    world_from_patient: FloatArray
 
 
 def prepare(patient: Patient, camera: Camera, technique: Technique, arm: CArm | None = None) -> Exposure:
@@ -40,7 +49,8 @@ def prepare(patient: Patient, camera: Camera, technique: Technique, arm: CArm | 
         metadata["segmentation"] = patient.segmentation_node.GetName()
     if arm is not None:
         metadata["carm"] = asdict(arm)
-    return Exposure(patient, camera, patient.local_camera(camera), technique, arm, metadata)
+    place = world_from_parent(patient.volume_node)
+    return Exposure(patient, camera, patient.local_camera(camera), technique, arm, metadata, place)
 
 
 def expose(
@@ -72,5 +82,11 @@ def expose(
     moving = quality == "preview"  # nobody asks such a picture how it was made, and writing that down takes longest
     made_how = {} if moving else {"technique": asdict(technique)}
     simulator = tuned(made, technique, photons, model, exposure.arm, made_how)
-    image = simulator(local, technique.seed, {} if moving else exposure.metadata)
+    image = simulator(local, technique.seed, _place(exposure) | ({} if moving else exposure.metadata))
     return image if local is camera else replace(image, camera=camera)
+
+
+def _place(exposure: Exposure) -> dict[str, Any]:
+    """What any image is told of where its patient lay: whoever shows it later may not ask a scene that has changed."""
+    place = exposure.world_from_patient
+    return {} if np.array_equal(place, np.eye(4)) else {PLACE: place.tolist()}

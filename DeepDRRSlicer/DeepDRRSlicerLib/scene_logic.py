@@ -230,7 +230,6 @@ class SceneLogic:
             wanted = node.GetID() if node is not None else None
             if imageNode.GetNodeReferenceID(role) != wanted:
                 imageNode.SetNodeReferenceID(role, wanted)
-        xray_nodes.keep_place(imageNode, patient.volume_node)
         self._images = {node: kept for node, kept in self._images.items() if in_scene(node) and node is not imageNode}
 
     def imageOf(self, carm: CArmNodes) -> Any:

@@ -44,13 +44,29 @@ class SideLetters:
         if changed and self._view is not None:
             self._view.scheduleRender()
 
-    def _find_view(self) -> None:
+    def close(self) -> None:
+        """Take the letters out of the view."""
+        view = self._present_view()
+        if view is not None and view is self._view:
+            overlay = _overlay(view.renderWindow())
+            for actor in self._actors.values():
+                overlay.RemoveViewProp(actor)
+            view.scheduleRender()
+        self._view = None
+
+    def _present_view(self) -> Any:
         manager = slicer.app.layoutManager()
         widget = manager.sliceWidget(self._tag) if manager is not None else None
-        view = widget.sliceView() if widget is not None else None
-        if view is self._view or view is None:
+        return widget.sliceView() if widget is not None else None
+
+    def _find_view(self) -> None:
+        """A view that is gone is let go of: no method of it may be called any more."""
+        view = self._present_view()
+        if view is self._view:
             return
         self._view = view
+        if view is None:
+            return
         overlay = _overlay(view.renderWindow())
         for actor in self._actors.values():
             overlay.AddViewProp(actor)
@@ -72,10 +88,13 @@ def sides_of(image_node: Any | None) -> sides.Edges | None:
 
 
 def _overlay(window: Any) -> Any:
-    """The renderer that is drawn last: Slicer's image lies in the one below."""
+    """ctkVTKSliceView's overlay, which Python cannot ask it for: the renderer of layer 1 that fills the view.
+
+    Slicer's image lies in layer 0; layer 2 is that of the orientation marker and shrinks into a corner with it.
+    """
     renderers = window.GetRenderers()
     found = [renderers.GetItemAsObject(n) for n in range(renderers.GetNumberOfItems())]
-    return max(found, key=lambda renderer: renderer.GetLayer())
+    return next(one for one in found if one.GetLayer() == 1 and one.GetViewport() == (0.0, 0.0, 1.0, 1.0))
 
 
 def _actor(edge: str) -> Any:

@@ -16,7 +16,7 @@ from . import exposing, waiting
 from .carm_nodes import JOINTS, CArmNodes
 from .mrml import in_scene
 from .technique import SLOW_SCATTER, Technique
-from .xray_nodes import image_node, is_xray, keep_place, picture_of, show_picture
+from .xray_nodes import image_node, is_xray, picture_of, show_picture
 
 if TYPE_CHECKING:
     from DeepDRRLogic.image import XRayImage
@@ -69,7 +69,6 @@ def record(
     images = _sequence(scene, name)
     joints = _sequence(scene, f"{name} {sweep.joint}")
     stand_in = image_node(scene, name)
-    keep_place(stand_in, patient.volume_node)
     node, before = carm.node(sweep.joint), carm.joint_value(sweep.joint)
     complete = False
     try:
@@ -78,6 +77,7 @@ def record(
                 return None
             carm.set_joint(sweep.joint, angle)
             arm = carm.arm()
+            patient.update()  # whoever shows the progress may let the user move the CT
             exposure = exposing.prepare(patient, arm.camera(), technique, arm)
             image: XRayImage | None
             if progress is not None and technique.scatter in SLOW_SCATTER:

@@ -87,6 +87,8 @@ class LiveSection(VTKObservationMixin):  # type: ignore[misc]
         self._playback.close()
         self._session.close()
         self._close_views()
+        for letters in self._letters:
+            letters.close()
 
     def shoot(
         self, progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] = lambda: False

@@ -24,7 +24,8 @@ from DeepDRRLogic.display import (
 )
 from DeepDRRLogic.geometry import Camera
 
-from .mrml import set_attribute, world_from_parent
+from .exposing import PLACE
+from .mrml import set_attribute
 from .technique import Technique, display_settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ PREVIEW = "DeepDRR.Preview"
 """On a preview: the camera of the exposure that it stands for, with all of the detector's pixels."""
 TECHNIQUE = "DeepDRR.Technique"
 PATIENT = "DeepDRR.Patient"
-"""What the CT's parent transforms did to the patient when the picture was taken, (4, 4)."""
+"""What the CT's parent transforms did to the patient when the picture was taken, (4, 4): see `exposing.PLACE`."""
 CT_ROLE, SEGMENTATION_ROLE, CARM_ROLE = "DeepDRR.ct", "DeepDRR.segmentation", "DeepDRR.carm"
 _WINDOW = "DeepDRR.Window"
 _WINDOW_TOLERANCE = 1e-4
@@ -75,12 +76,16 @@ def write_image(node: Any, values: npt.NDArray[np.float32], camera: Camera) -> N
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What a viewer sees of an exposure: values (H, W), -ln(I/I0) or I/I0, the shutters black, and their window."""
+    """What a viewer sees of an exposure: values (H, W), -ln(I/I0) or I/I0, the shutters black, and their window.
+
+    world_from_patient: [4][4], where the patient lay.
+    """
 
     values: npt.NDArray[np.float32]
     camera: Camera
     settings: DisplaySettings
     window: tuple[float, float]
+    world_from_patient: list[list[float]]
 
 
 def picture_of(image: XRayImage, technique: Technique, arm: CArm | None = None) -> Picture:
@@ -89,13 +94,16 @@ def picture_of(image: XRayImage, technique: Technique, arm: CArm | None = None) 
     values = displayed_values(image, settings)
     if settings.collimator is not None:
         values = np.where(settings.collimator.field_mask(image.camera), values, np.float32(_black(settings)))
-    return Picture(values, image.camera, settings, resolve_window(image, settings))
+    place = image.metadata.get(PLACE, np.eye(4).tolist())
+    return Picture(values, image.camera, settings, resolve_window(image, settings), place)
 
 
 def show_picture(
     node: Any, picture: Picture, technique: Technique, *, moving: bool = False, preview_of: Camera | None = None
 ) -> None:
-    """Write a picture into its node, with the technique that made it; the round field of the detector is part of that.
+    """Write a picture into its node, with the technique that made it and where its patient lay.
+
+    The round field of the detector is part of the technique.
 
     A window that the user has changed by hand stays as it is until `reset_window`. While the C-arm is `moving` an
     automatic window stays too: in a sequence it would flicker. `preview_of`: the camera of the exposure that this is a
@@ -105,6 +113,7 @@ def show_picture(
     with NodeModify(node):
         write_image(node, picture.values, picture.camera)
         node.SetAttribute(TECHNIQUE, technique.to_json())
+        set_attribute(node, PATIENT, json.dumps(picture.world_from_patient))
         if preview_of is None:
             node.RemoveAttribute(PREVIEW)
         else:
@@ -137,11 +146,6 @@ def camera_of(node: Any) -> Camera:
     if not text:
         raise ValueError(f"{node.GetName() if node else 'Nothing'} is no X-ray image: shoot one first.")
     return Camera.from_dict(json.loads(text))
-
-
-def keep_place(node: Any, volume_node: Any) -> None:
-    """Keep with a picture where its CT lay; moving the CT later turns no patient on the picture."""
-    set_attribute(node, PATIENT, json.dumps(world_from_parent(volume_node).tolist()))
 
 
 def world_from_patient(node: Any) -> FloatArray | None:

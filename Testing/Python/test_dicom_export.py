@@ -226,6 +226,20 @@ def test_a_flipped_picture_says_where_it_leads(tmp_path: Path) -> None:
     assert list(exported(an_image(), tmp_path, flip_vertical=True).PatientOrientation) == ["L", "H"]
 
 
+def test_a_patient_that_lay_turned_in_the_world_says_where_the_picture_leads(tmp_path: Path) -> None:
+    turned = an_image(world_from_patient=np.diag([-1.0, -1.0, 1.0, 1.0]).tolist())
+    assert list(exported(turned, tmp_path).PatientOrientation) == ["R", "F"]
+    assert list(exported(turned, tmp_path, flip_horizontal=True).PatientOrientation) == ["L", "F"]
+    on_its_side = [[0, 0, 1, 5], [1, 0, 0, 6], [0, 1, 0, 7], [0, 0, 0, 1]]  # its R, A and H lead to A, H and R
+    assert list(exported(an_image(world_from_patient=on_its_side), tmp_path).PatientOrientation) == ["F", "P"]
+
+
+@pytest.mark.parametrize("place", [None, "here", [[1, 0], [0, 1]], np.diag([1.0, 0, 1, 1]), np.full((4, 4), np.inf)])
+def test_no_side_is_named_where_the_patient_cannot_have_lain(tmp_path: Path, place: Any) -> None:
+    dataset = exported(an_image(world_from_patient=place), tmp_path)
+    assert "PatientOrientation" in dataset and not dataset.PatientOrientation
+
+
 def test_distances_and_magnification_are_those_of_the_c_arm(tmp_path: Path) -> None:
     known = exported(an_image(carm=asdict(ARM)), tmp_path)
     assert (known.DistanceSourceToDetector, known.DistanceSourceToPatient) == (1200, 800)
