@@ -24,6 +24,7 @@ class SideLetters:
     def __init__(self, tag: str) -> None:
         self._tag = tag
         self._view: Any = None
+        self._overlay: Any = None
         self._actors = {edge: _actor(edge) for edge in sides.Edges._fields}
 
     @property
@@ -48,11 +49,10 @@ class SideLetters:
         """Take the letters out of the view."""
         view = self._present_view()
         if view is not None and view is self._view:
-            overlay = _overlay(view.renderWindow())
             for actor in self._actors.values():
-                overlay.RemoveViewProp(actor)
+                self._overlay.RemoveViewProp(actor)
             view.scheduleRender()
-        self._view = None
+        self._view = self._overlay = None
 
     def _present_view(self) -> Any:
         manager = slicer.app.layoutManager()
@@ -64,12 +64,12 @@ class SideLetters:
         view = self._present_view()
         if view is self._view:
             return
-        self._view = view
-        if view is None:
+        self._overlay = _overlay(view.renderWindow()) if view is not None else None
+        self._view = view if self._overlay is not None else None
+        if self._overlay is None:
             return
-        overlay = _overlay(view.renderWindow())
         for actor in self._actors.values():
-            overlay.AddViewProp(actor)
+            self._overlay.AddViewProp(actor)
         view.scheduleRender()
 
 
@@ -88,13 +88,13 @@ def sides_of(image_node: Any | None) -> sides.Edges | None:
 
 
 def _overlay(window: Any) -> Any:
-    """ctkVTKSliceView's overlay, which Python cannot ask it for: the renderer of layer 1 that fills the view.
+    """ctkVTKSliceView's overlay, which Python cannot ask it for: the renderer of layer 1 that fills the view, or None.
 
     Slicer's image lies in layer 0; layer 2 is that of the orientation marker and shrinks into a corner with it.
     """
     renderers = window.GetRenderers()
     found = [renderers.GetItemAsObject(n) for n in range(renderers.GetNumberOfItems())]
-    return next(one for one in found if one.GetLayer() == 1 and one.GetViewport() == (0.0, 0.0, 1.0, 1.0))
+    return next((one for one in found if one.GetLayer() == 1 and one.GetViewport() == (0.0, 0.0, 1.0, 1.0)), None)
 
 
 def _actor(edge: str) -> Any:
