@@ -213,6 +213,14 @@ def is_in_3d(segmentation_node: Any | None) -> bool:
     return segmentation_node is not None and segmentation_node.GetSegmentation().ContainsRepresentation(_SURFACE)
 
 
+def is_seen_in_3d(segmentation_node: Any | None) -> bool:
+    """Whether segments have surfaces, and nobody has switched them off."""
+    if segmentation_node is None or not is_in_3d(segmentation_node):
+        return False
+    displays = [segmentation_node.GetNthDisplayNode(n) for n in range(segmentation_node.GetNumberOfDisplayNodes())]
+    return any(display.GetVisibility() and display.GetVisibility3D() for display in filter(None, displays))
+
+
 def may_be_filled(segmentation_node: Any | None, volume: Any) -> bool:
     """Whether the CT's materials may go into a segmentation without loss: its own, or one that belongs to no CT yet.
 

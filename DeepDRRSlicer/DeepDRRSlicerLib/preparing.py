@@ -34,15 +34,16 @@ class Preparation:
         self._on_change = on_change
         self._future: Future[None] | None = None
         self._started = 0.0
-        self.is_done = False
         self.takes_long = False
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is being compiled."""
+        return self._future is None or self._future.done()  # where it failed the X-ray will, and says why
+
     def start(self, technique: Technique) -> None:
-        """Begin, unless that was done before."""
-        if self._future is not None or self.is_done:
-            return
-        if choose_device(technique.device).device != "cpu":
-            self.is_done = True
+        """Begin, unless that was done before or this exposure's device needs none; the device may change."""
+        if self._future is not None or choose_device(technique.device).device != "cpu":
             return
         worker = ThreadPoolExecutor(1, thread_name_prefix="DeepDRR")
         self._future, self._started = worker.submit(expose_once, technique), time.perf_counter()
@@ -52,18 +53,17 @@ class Preparation:
     def close(self) -> None:
         """Tell nobody any more."""
         self._on_change = lambda: None
-        self.is_done = True
+        self._future = None
 
     def _look(self) -> None:
-        if self._future is None or self.is_done:
+        if self._future is None:
             return
         wait([self._future], TURN_S)
-        before = self.is_done, self.takes_long
-        self.is_done = self._future.done()  # where it failed the X-ray will, and says why
-        self.takes_long = not self.is_done and time.perf_counter() - self._started > _LONG_S
-        if not self.is_done:
+        before, done = self.takes_long, self._future.done()
+        self.takes_long = not done and time.perf_counter() - self._started > _LONG_S
+        if not done:
             self._call_later(_POLL_MS, self._look)
-        if before != (self.is_done, self.takes_long):
+        if done or self.takes_long != before:
             self._on_change()
 
 

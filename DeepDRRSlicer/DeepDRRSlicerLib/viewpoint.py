@@ -51,21 +51,24 @@ def _extremes(carm: CArmNodes) -> FloatArray:
 def _aspect(camera_node: Any) -> float:
     """Width by height of the view that a camera belongs to, 1 where it is not laid out."""
     manager = slicer.app.layoutManager()
-    widget = manager.threeDWidget(camera_node.GetLayoutName()) if manager is not None else None
-    if widget is None:
-        return 1.0
-    width, height = widget.threeDView().renderWindow().GetSize()
-    return float(width / height) if width and height else 1.0
+    for n in range(manager.threeDViewCount if manager is not None else 0):
+        widget = manager.threeDWidget(n)  # by name it would be the view node's, View1 where the layout's is 1
+        if widget.mrmlViewNode().GetLayoutName() == camera_node.GetLayoutName():
+            width, height = widget.threeDView().renderWindow().GetSize()
+            return float(width / height) if width and height else 1.0
+    return 1.0
 
 
 def _cameras() -> list[Any]:
-    return list(slicer.util.getNodesByClass("vtkMRMLCameraNode"))
+    """Those of views; scripts may have added others."""
+    return [camera for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode") if camera.GetLayoutName()]
 
 
 def _look(node: Any, carm: CArmNodes) -> None:
     arm = carm.arm()
     center = np.array(arm.isocenter_ras_mm)
     reach_mm = _ROOM * max(arm.source_to_isocenter_mm, arm.source_to_detector_mm - arm.source_to_isocenter_mm)
+    reach_mm /= min(1.0, _aspect(node))
     half_angle = np.radians(node.GetCamera().GetViewAngle() / 2)
     distance = reach_mm / np.tan(half_angle)
     direction = _FROM_RAS / np.linalg.norm(_FROM_RAS)
@@ -73,5 +76,6 @@ def _look(node: Any, carm: CArmNodes) -> None:
     node.SetFocalPoint(*center)
     node.SetPosition(*(center + distance * direction))
     node.SetViewUp(0.0, 0.0, 1.0)
+    node.SetParallelScale(reach_mm)  # for views without perspective
     node.EndModify(was)
     node.ResetClippingRange()

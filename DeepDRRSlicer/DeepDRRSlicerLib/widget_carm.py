@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import qt
 import slicer
 
 from DeepDRRLogic.carm_presets import carm_presets, carm_views
@@ -42,7 +43,7 @@ class CArmSection:
         self._panel = panel
         self._showing = False
         self._attempt = partial(panel.attempt, section="carmSection")
-        self._patient = PatientModel(slicer.mrmlScene)
+        self._patient = PatientModel(slicer.mrmlScene, qt.QTimer.singleShot)
         self._machines, self._views = list(carm_presets()), list(carm_views())
         ui = panel.ui
         ui.carmSelector.addAttribute("vtkMRMLLinearTransformNode", "DeepDRR.CArm")
@@ -78,7 +79,7 @@ class CArmSection:
         parameters, segments = self._panel.parameters, self._panel.parameters.segmentation
         if self._panel.carm is None:
             self._patient.close()
-        elif not parameters.showPatient or material_nodes.is_in_3d(segments):
+        elif not parameters.showPatient or material_nodes.is_seen_in_3d(segments):
             self._patient.hide()
         else:
             self._patient.show(parameters.ctVolume)

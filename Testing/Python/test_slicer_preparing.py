@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from slicer_scene import make_scene
 
+from DeepDRRLogic.projector.devices import Choice
 from DeepDRRSlicerLib import preparing
 from DeepDRRSlicerLib.technique import Technique
 
@@ -91,6 +92,16 @@ def test_it_is_done_once(bench, monkeypatch):
     monkeypatch.setattr(preparing, "expose_once", None)
     made.start(Technique(device="cpu"))
     assert changes == [(False, True)]
+
+
+def test_a_gpu_needs_none_and_the_processor_does_when_it_is_chosen_later(bench, monkeypatch):
+    made, clockwork, finish, _ = bench
+    monkeypatch.setattr(preparing, "choose_device", lambda name: Choice(name, "asked for"))
+    made.start(Technique(device="torch"))
+    assert made.is_done and clockwork.waiting == []
+    made.start(Technique(device="cpu"))
+    assert not made.is_done
+    finish.set()
 
 
 def test_where_it_fails_pictures_are_asked_for_all_the_same(bench, monkeypatch):

@@ -71,6 +71,45 @@ def test_it_lies_where_the_ct_lies_and_goes_with_it(aimed):
     assert model(aimed) is None
 
 
+def test_it_stays_with_a_ct_whose_transform_is_hardened_or_whose_origin_moves(aimed):
+    ct, before = aimed.parameters.ctVolume, middle(model(aimed))
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Motion")
+    moved = np.eye(4)
+    moved[:3, 3] = 100.0, 0.0, 50.0
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(moved))
+    ct.SetAndObserveTransformNodeID(transform.GetID())
+    ct.HardenTransform()
+    assert middle(model(aimed)) == pytest.approx(before + moved[:3, 3], abs=0.1)
+    ct.SetOrigin(*np.add(ct.GetOrigin(), (0.0, 30.0, 0.0)))
+    assert middle(model(aimed)) == pytest.approx(np.add(before, (100.0, 30.0, 50.0)), abs=0.1)
+
+
+def test_bones_that_are_taken_out_of_the_ct_go(aimed):
+    ct = aimed.parameters.ctVolume
+    aimed.set_live(False)
+    values = slicer.util.arrayFromVolume(ct)
+    values[: len(values) // 2][values[: len(values) // 2] > 100] = 40
+    height = np.ptp(slicer.util.arrayFromModelPoints(model(aimed))[:, 2])
+    slicer.util.arrayFromVolumeModified(ct)
+    assert not is_shown(aimed), "what is no longer so is not shown"
+    mouse.wait_for(lambda: is_shown(aimed))
+    assert np.ptp(slicer.util.arrayFromModelPoints(model(aimed))[:, 2]) < 0.7 * height
+
+
+def test_segments_that_are_switched_off_do_not_take_its_place(aimed):
+    aimed.press("segments3DCheck")
+    assert not is_shown(aimed)
+    aimed.parameters.segmentation.GetDisplayNode().SetVisibility3D(False)
+    aimed.widget.panel.aim.update()
+    assert is_shown(aimed)
+
+
+def test_without_its_display_node_it_gets_another(aimed):
+    slicer.mrmlScene.RemoveNode(model(aimed).GetDisplayNode())
+    aimed.widget.panel.aim.update()
+    assert is_shown(aimed)
+
+
 def test_what_is_no_ct_has_none(aimed):
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "MR")
     slicer.util.updateVolumeFromArray(other, np.random.default_rng(1).uniform(0, 60000, (20, 20, 20)))
@@ -108,3 +147,22 @@ def test_who_looks_closely_at_a_part_goes_on_looking_there(aimed):
     near = from_where(aimed)
     mouse.choose(aimed.ui.machineSelector, "Radiography room")
     assert from_where(aimed) == near
+
+
+def test_cameras_without_a_view_are_none_to_turn_and_views_without_perspective_are_fitted_too(aimed):
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLCameraNode", "Somebody's")
+    camera, carm = aimed.three_d.cameraNode(), aimed.carm
+    camera.SetParallelProjection(1)
+    viewpoint.look_at_carm(carm)
+    while viewpoint.sees(camera, carm):
+        camera.SetParallelScale(camera.GetParallelScale() / 1.05)
+    camera.SetParallelScale(camera.GetParallelScale() * 1.05)  # it just fits
+    assert viewpoint.sees(camera, carm)
+    mouse.choose(aimed.ui.machineSelector, "Radiography room")
+    assert viewpoint.sees(camera, carm)
+    camera.SetParallelProjection(0)
+
+
+def test_the_shape_of_the_view_counts(aimed):
+    width, height = aimed.three_d.renderWindow().GetSize()
+    assert viewpoint._aspect(aimed.three_d.cameraNode()) == pytest.approx(width / height) != 1.0

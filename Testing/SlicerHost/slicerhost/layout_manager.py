@@ -163,7 +163,7 @@ class qSlicerLayoutManager(QtCore.QObject):  # noqa: N801
 
     def _view(self, element: Any) -> QtWidgets.QWidget:
         node = self._logic.GetViewFromElement(element)
-        name = node.GetLayoutName()
+        name = node.GetName()  # as in Slicer, where it is View1 and the layout's name is 1
         if node.IsA("vtkMRMLSliceNode"):
             if name not in self._slices:
                 self._slices[name] = qMRMLSliceWidget(qMRMLSliceView(node), node)
