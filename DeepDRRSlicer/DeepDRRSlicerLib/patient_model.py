@@ -95,10 +95,7 @@ class PatientModel:
         if not in_scene(self.node) or not in_scene(self._volume):
             return
         self._hang()
-        try:
-            key = ct_nodes.content_key(self._volume)
-        except ValueError:  # it is empty, perhaps only for a moment
-            key = None
+        key = self._key_now()
         if key is not None and self._place(key):
             return
         self._set_visible(False)
@@ -111,10 +108,17 @@ class PatientModel:
         self._is_due = False
         if not self._is_wanted or not in_scene(self._volume):
             return
-        if self._volume.GetImageData() is None or ct_nodes.content_key(self._volume) == key:
+        if self._key_now() == key:
             self.show(self._volume)
         else:
             self._follow()
+
+    def _key_now(self) -> Any:
+        """The content's key; None where it is empty, perhaps only for a moment."""
+        try:
+            return ct_nodes.content_key(self._volume)
+        except ValueError:
+            return None
 
     def _hang(self) -> None:
         """Under the CT's transform."""

@@ -96,6 +96,15 @@ def test_bones_that_are_taken_out_of_the_ct_go(aimed):
     assert np.ptp(slicer.util.arrayFromModelPoints(model(aimed))[:, 2]) < 0.7 * height
 
 
+def test_a_ct_that_is_emptied_loses_them(aimed):
+    ct = aimed.parameters.ctVolume
+    aimed.set_live(False)
+    slicer.util.arrayFromVolumeModified(ct)
+    ct.GetImageData().Initialize()
+    aimed.panel.aim._patient._renew(None)
+    assert model(aimed) is None
+
+
 def test_segments_that_are_switched_off_do_not_take_its_place(aimed):
     aimed.press("segments3DCheck")
     assert not is_shown(aimed)
